@@ -1,0 +1,113 @@
+//! Compiles the `.proto` files that the `envoy-types` package carries into one descriptor set, so that any Envoy v3
+//! message can be read and written as proto3 JSON by reflection (see `src/envoy/json.rs`).
+//!
+//! `protox` cannot resolve Envoy's relative type names, therefore the vendored `protoc` is run.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// Import roots inside the package's `proto/` folder.
+const ROOTS: [&str; 8] = [
+    "data-plane-api",
+    "googleapis",
+    "xds",
+    "protoc-gen-validate",
+    "cel-spec/proto",
+    "client_model",
+    "opentelemetry-proto",
+    "ratelimit",
+];
+
+fn main() -> Result<()> {
+    println!("cargo:rerun-if-changed=build.rs");
+    if env::var_os("CARGO_FEATURE_ENVOY").is_none() {
+        return Ok(());
+    }
+    own_messages()?;
+    let protos = envoy_types_dir()?.join("proto");
+    let out = PathBuf::from(env::var("OUT_DIR")?).join("envoy.fds");
+    let roots: Vec<PathBuf> = ROOTS.iter().map(|r| protos.join(r)).filter(|p| p.is_dir()).collect();
+
+    let mut files = Vec::new();
+    for root in &roots {
+        // Envoy's own messages and the xDS types are the entry points; the rest is reached by import.
+        if root.ends_with("data-plane-api") || root.ends_with("xds") {
+            collect(root, &mut files)?;
+        }
+    }
+    files.sort();
+
+    let mut protoc = Command::new(protoc_bin_vendored::protoc_bin_path()?);
+    protoc
+        .arg("--include_imports")
+        .arg(format!("--descriptor_set_out={}", out.display()));
+    for root in &roots {
+        protoc.arg(format!("-I{}", root.display()));
+    }
+    protoc.arg(format!("-I{}", protoc_bin_vendored::include_path()?.display()));
+    let output = protoc.args(&files).output()?;
+    if !output.status.success() {
+        return Err(format!("protoc failed: {}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    Ok(())
+}
+
+/// Istio's two small APIs that `envoy-types` does not have: the certificate service and the name table.
+fn own_messages() -> Result<()> {
+    println!("cargo:rerun-if-changed=proto");
+    let mut config = tonic_prost_build::Config::new();
+    config.protoc_executable(protoc_bin_vendored::protoc_bin_path()?);
+    config.btree_map([".istio.networking.nds.v1"]);
+    config.enable_type_names();
+    config.type_name_domain([".istio"], "type.googleapis.com");
+    config.extern_path(".google.protobuf", "::envoy_types::pb::google::protobuf");
+    let include = protoc_bin_vendored::include_path()?;
+    tonic_prost_build::configure()
+        .compile_well_known_types(true)
+        .compile_with_config(
+            config,
+            &[Path::new("proto/ca.proto"), Path::new("proto/nds.proto")],
+            &[Path::new("proto"), &include],
+        )?;
+    Ok(())
+}
+
+/// Asks cargo where the package that ships the `.proto` files is unpacked.
+fn envoy_types_dir() -> Result<PathBuf> {
+    let output = Command::new(env::var("CARGO")?)
+        .args(["metadata", "--format-version", "1", "--offline", "--manifest-path"])
+        .arg(Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("Cargo.toml"))
+        .output()?;
+    if !output.status.success() {
+        return Err(format!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let manifest = metadata["packages"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|p| p["name"] == "envoy-types")
+        .and_then(|p| p["manifest_path"].as_str())
+        .ok_or("envoy-types is not among the dependencies")?;
+    Ok(Path::new(manifest)
+        .parent()
+        .ok_or("manifest without folder")?
+        .to_owned())
+}
+
+fn collect(dir: &Path, into: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect(&path, into)?;
+        } else if path.extension().is_some_and(|e| e == "proto") {
+            into.push(path);
+        }
+    }
+    Ok(())
+}
