@@ -1,0 +1,1 @@
+//! DNS: look-ups for clusters, and the DNS proxy of the pod.

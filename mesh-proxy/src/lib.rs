@@ -1,0 +1,19 @@
+//! Ferromesh's data plane: an Envoy v3 proxy and its agent in one process.
+//!
+//! The folders stand in the order in which data passes: [`agent`] (environment → bootstrap, identity) → [`xds`]
+//! (configuration comes in) → [`snapshot`] (Envoy's messages → the runtime model) → [`listener`] → [`http`] and
+//! [`tcp`] → [`upstream`]; beside them [`tls`], [`dns`], [`telemetry`] and [`admin`].
+
+pub mod admin;
+pub mod agent;
+pub mod dns;
+pub mod http;
+pub mod listener;
+pub mod shared;
+pub mod snapshot;
+pub mod tcp;
+pub mod telemetry;
+pub mod tls;
+pub mod upstream;
+pub mod worker;
+pub mod xds;

@@ -1,0 +1,90 @@
+//! What the threads of the proxy share.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::snapshot::Snapshot;
+use crate::telemetry::stats::Registry;
+
+/// Shared by the control thread and the workers. Everything the request path reads from here is an atomic load.
+#[derive(Debug)]
+pub struct Shared {
+    /// The configuration in force. Workers cache the pointer ([`arc_swap::Cache`]); a request loads it once.
+    pub snapshot: ArcSwap<Snapshot>,
+    /// Version of the snapshot in force, for those who have to act on a change (listeners, open connections).
+    pub changed: watch::Sender<u64>,
+    /// Statistics.
+    pub stats: Arc<Registry>,
+    /// Who we are.
+    pub node: Node,
+    /// How far shutting down has come.
+    pub drain: watch::Sender<Drain>,
+}
+
+impl Shared {
+    /// Without configuration yet.
+    pub fn new(node: Node) -> Arc<Self> {
+        Arc::new(Shared {
+            snapshot: ArcSwap::from_pointee(Snapshot::default()),
+            changed: watch::Sender::new(0),
+            stats: Arc::default(),
+            node,
+            drain: watch::Sender::new(Drain::Running),
+        })
+    }
+
+    /// Puts a snapshot in force.
+    pub fn publish(&self, snapshot: Snapshot) {
+        let version = snapshot.version;
+        self.snapshot.store(Arc::new(snapshot));
+        self.changed.send_replace(version);
+    }
+}
+
+/// How far shutting down has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drain {
+    /// Not at all.
+    Running,
+    /// Callers are told to go (`connection: close`, GOAWAY) on inbound listeners; all traffic is still served, outbound
+    /// stays as it was.
+    Draining,
+    /// Connections that are left are closed.
+    Closing,
+}
+
+/// Who this proxy is, from the bootstrap's `node` (and in agent mode from the environment).
+#[derive(Debug, Clone, Default)]
+pub struct Node {
+    /// `sidecar~10.0.0.1~web-1.shop~shop.svc.cluster.local`, or whatever the bootstrap says.
+    pub id: String,
+    /// `node.cluster`.
+    pub cluster: String,
+    /// Istio's view of the workload; `None` when the bootstrap carries no Istio metadata, and then no Istio metrics are made.
+    pub workload: Option<Workload>,
+}
+
+/// What Istio's metrics and peer metadata say of a workload.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Workload {
+    /// `WORKLOAD_NAME`.
+    pub name: String,
+    /// `NAMESPACE`.
+    pub namespace: String,
+    /// Label `service.istio.io/canonical-name`, else `app.kubernetes.io/name`, `app`, the workload's name.
+    pub canonical_name: String,
+    /// Label `service.istio.io/canonical-revision`, else `app.kubernetes.io/version`, `version`, `latest`.
+    pub canonical_revision: String,
+    /// Label `app`.
+    pub app: String,
+    /// Label `version`.
+    pub version: String,
+    /// `CLUSTER_ID`.
+    pub cluster_id: String,
+    /// `OWNER`.
+    pub owner: String,
+    /// `LABELS`.
+    pub labels: std::collections::BTreeMap<String, String>,
+}

@@ -1,0 +1,282 @@
+//! Clusters and endpoints.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::time::Duration;
+
+use super::{ClientTls, Http2Options, Origin};
+use crate::telemetry::stats::ClusterStats;
+
+/// `envoy.config.cluster.v3.Cluster`, with its endpoints.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Name.
+    pub name: Arc<str>,
+    /// How endpoints are found.
+    pub discovery: Discovery,
+    /// Load balancing.
+    pub lb: LbPolicy,
+    /// `connect_timeout`, default 5 s.
+    pub connect_timeout: Duration,
+    /// Protocol towards the endpoints.
+    pub http: UpstreamHttp,
+    /// Endpoints, priorities ascending; empty for [`Discovery::OriginalDst`].
+    pub endpoints: Vec<Arc<Endpoint>>,
+    /// Transport for endpoints that the cluster does not list (original destination, DNS).
+    pub transports: Arc<TransportSockets>,
+    /// `circuit_breakers`, priority DEFAULT.
+    pub limits: Limits,
+    /// `common_lb_config.healthy_panic_threshold`, percent; Envoy's default is 50, Istio sets 0.
+    pub panic_threshold: f64,
+    /// `upstream_bind_config.source_address` (127.0.0.6 on the way to the application).
+    pub bind: Option<IpAddr>,
+    /// `upstream_connection_options.tcp_keepalive`.
+    pub keepalive: Option<Keepalive>,
+    /// What Istio says of it in metadata.
+    pub istio: IstioClusterMeta,
+    /// Statistics.
+    pub stats: Arc<ClusterStats>,
+    /// State that outlives configuration.
+    pub state: Arc<ClusterState>,
+}
+
+/// How endpoints are found.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Discovery {
+    /// In the cluster itself.
+    Static,
+    /// By EDS, under this name.
+    Eds(Arc<str>),
+    /// Every address of every name is an endpoint.
+    StrictDns(DnsOptions),
+    /// One connection at a time goes to the name's first address.
+    LogicalDns(DnsOptions),
+    /// Where the connection was going.
+    OriginalDst,
+}
+
+/// DNS settings of a cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DnsOptions {
+    /// Names with ports, and what their addresses become.
+    pub targets: Vec<DnsTarget>,
+    /// `dns_refresh_rate`, default 5 s.
+    pub refresh: Duration,
+    /// `respect_dns_ttl`.
+    pub respect_ttl: bool,
+    /// `dns_lookup_family`.
+    pub family: DnsFamily,
+}
+
+/// One name of a DNS cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DnsTarget {
+    /// Host name (or an address, which needs no look-up).
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Weight of each address.
+    pub weight: u32,
+    /// Priority of each address.
+    pub priority: u32,
+}
+
+/// `dns_lookup_family`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DnsFamily {
+    /// IPv6 if there is any, else IPv4.
+    Auto,
+    /// IPv4 only.
+    V4Only,
+    /// IPv6 only.
+    V6Only,
+    /// IPv4 if there is any, else IPv6.
+    V4Preferred,
+    /// Both.
+    All,
+}
+
+/// `lb_policy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LbPolicy {
+    /// `ROUND_ROBIN`, weighted.
+    RoundRobin,
+    /// `LEAST_REQUEST`: best of this many random picks.
+    LeastRequest(u32),
+    /// `RANDOM`.
+    Random,
+    /// `CLUSTER_PROVIDED`.
+    ClusterProvided,
+}
+
+/// `typed_extension_protocol_options` `HttpProtocolOptions`.
+#[derive(Debug, Clone)]
+pub struct UpstreamHttp {
+    /// Which version.
+    pub version: UpstreamVersion,
+    /// Limits of HTTP/2.
+    pub http2: Http2Options,
+    /// `common_http_protocol_options.idle_timeout`: default 1 h, `None` when 0.
+    pub idle_timeout: Option<Duration>,
+    /// `common_http_protocol_options.max_requests_per_connection`, 0 for no limit.
+    pub max_requests_per_connection: u32,
+    /// `common_http_protocol_options.max_connection_duration`.
+    pub max_connection_duration: Option<Duration>,
+    /// `upstream_http_protocol_options.auto_sni`.
+    pub auto_sni: bool,
+    /// `upstream_http_protocol_options.auto_san_validation`.
+    pub auto_san_validation: bool,
+}
+
+/// HTTP version towards the endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpstreamVersion {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+    /// As the caller's (`use_downstream_protocol_config`).
+    Downstream,
+    /// By ALPN (`auto_config`).
+    Alpn,
+}
+
+/// `CircuitBreakers.Thresholds`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// `max_connections`, default 1024.
+    pub max_connections: u32,
+    /// `max_pending_requests`, default 1024.
+    pub max_pending_requests: u32,
+    /// `max_requests`, default 1024.
+    pub max_requests: u32,
+    /// `max_retries`, default 3.
+    pub max_retries: u32,
+}
+
+/// `TcpKeepalive`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Keepalive {
+    /// Probes without answer before the connection is given up.
+    pub probes: Option<u32>,
+    /// Idle time before the first probe.
+    pub time: Option<Duration>,
+    /// Time between probes.
+    pub interval: Option<Duration>,
+}
+
+/// Transport sockets of a cluster.
+#[derive(Debug, Default)]
+pub struct TransportSockets {
+    /// `transport_socket_matches`, in order: metadata under `envoy.transport_socket_match` that must be equal.
+    pub matches: Vec<TransportMatch>,
+    /// `transport_socket`, plaintext when absent.
+    pub default: Transport,
+}
+
+/// One of `transport_socket_matches`.
+#[derive(Debug)]
+pub struct TransportMatch {
+    /// Name, `tlsMode-istio`.
+    pub name: Arc<str>,
+    /// What the endpoint's metadata must hold; empty matches all.
+    pub criteria: Vec<(String, String)>,
+    /// The transport.
+    pub transport: Transport,
+}
+
+/// How bytes travel to an endpoint.
+#[derive(Debug, Clone, Default)]
+pub enum Transport {
+    /// Plaintext.
+    #[default]
+    Plain,
+    /// TLS.
+    Tls(Arc<ClientTls>),
+}
+
+/// Metadata `istio` of a cluster.
+#[derive(Debug, Clone, Default)]
+pub struct IstioClusterMeta {
+    /// `services[0]`: host, name, namespace.
+    pub service: Option<IstioService>,
+    /// `config`: the DestinationRule behind it.
+    pub origin: Origin,
+    /// `subset`.
+    pub subset: Option<Arc<str>>,
+    /// `external`.
+    pub external: bool,
+    /// `alpn_override: "false"`: `istio.alpn` leaves this cluster alone.
+    pub no_alpn_override: bool,
+}
+
+/// A service by its three names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IstioService {
+    /// `catalog.shop.svc.cluster.local`.
+    pub host: Arc<str>,
+    /// `catalog`.
+    pub name: Arc<str>,
+    /// `shop`.
+    pub namespace: Arc<str>,
+}
+
+/// Counters of a cluster that survive changes of its configuration.
+#[derive(Debug, Default)]
+pub struct ClusterState {
+    /// Position of round robin.
+    pub next: AtomicU64,
+    /// Connections open.
+    pub connections: AtomicU32,
+    /// Requests waiting for a connection.
+    pub pending: AtomicU32,
+    /// Requests in flight.
+    pub requests: AtomicU32,
+    /// Retries in flight.
+    pub retries: AtomicU32,
+}
+
+/// `LbEndpoint`.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Address.
+    pub address: SocketAddr,
+    /// Host name, when it was found by DNS or says one.
+    pub hostname: Option<Arc<str>>,
+    /// `load_balancing_weight`, at least 1.
+    pub weight: u32,
+    /// Priority of its locality group.
+    pub priority: u32,
+    /// `region/zone/subzone`, or empty.
+    pub locality: Arc<str>,
+    /// `health_status` of EDS allows traffic.
+    pub healthy: bool,
+    /// Transport after `transport_socket_matches`.
+    pub transport: Transport,
+    /// Metadata `istio.workload`: `workload;namespace;canonical-name;canonical-revision;cluster`.
+    pub workload: Option<Arc<str>>,
+    /// State that outlives configuration.
+    pub state: Arc<EndpointState>,
+}
+
+/// State of one address, carried over by the builder.
+#[derive(Debug, Default)]
+pub struct EndpointState {
+    /// Requests in flight, the load of least request.
+    pub active: AtomicU32,
+    /// Requests sent.
+    pub total: AtomicU64,
+    /// Requests answered without a server error.
+    pub success: AtomicU64,
+    /// Requests failed.
+    pub errors: AtomicU64,
+    /// Connections open.
+    pub connections: AtomicU32,
+    /// Connections opened.
+    pub connections_total: AtomicU64,
+    /// Connections that failed to open.
+    pub connect_failures: AtomicU64,
+    /// Ejected by outlier detection.
+    pub ejected: AtomicBool,
+}

@@ -1,0 +1,3 @@
+//! Statistics, Istio's metrics, access logs.
+
+pub mod stats;

@@ -1,0 +1,179 @@
+//! Statistics under Envoy's names. Handles are resolved when a snapshot is built; the request path only adds.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+
+use parking_lot::Mutex;
+
+/// A number that only grows.
+#[derive(Debug, Clone, Default)]
+pub struct Counter(Arc<AtomicU64>);
+
+impl Counter {
+    /// Adds one.
+    pub fn inc(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    /// Value now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    /// Back to zero (`/reset_counters`).
+    pub fn reset(&self) {
+        self.0.store(0, Relaxed);
+    }
+}
+
+/// A number that goes up and down.
+#[derive(Debug, Clone, Default)]
+pub struct Gauge(Arc<AtomicI64>);
+
+impl Gauge {
+    /// Adds one.
+    pub fn inc(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    /// Takes one away.
+    pub fn dec(&self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+
+    /// Sets it.
+    pub fn set(&self, n: i64) {
+        self.0.store(n, Relaxed);
+    }
+
+    /// Value now.
+    pub fn get(&self) -> i64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// All statistics of the process, by Envoy's dotted names.
+#[derive(Debug, Default)]
+pub struct Registry {
+    counters: Mutex<BTreeMap<String, Counter>>,
+    gauges: Mutex<BTreeMap<String, Gauge>>,
+}
+
+impl Registry {
+    /// The counter of this name, made when new.
+    pub fn counter(&self, name: &str) -> Counter {
+        get_or_make(&self.counters, name)
+    }
+
+    /// The gauge of this name, made when new.
+    pub fn gauge(&self, name: &str) -> Gauge {
+        get_or_make(&self.gauges, name)
+    }
+}
+
+fn get_or_make<T: Clone + Default>(all: &Mutex<BTreeMap<String, T>>, name: &str) -> T {
+    let mut all = all.lock();
+    if let Some(found) = all.get(name) {
+        return found.clone();
+    }
+    all.entry(name.to_owned()).or_default().clone()
+}
+
+/// `cluster.<name>.*`
+#[derive(Debug, Default)]
+pub struct ClusterStats {
+    /// `upstream_cx_total`
+    pub upstream_cx_total: Counter,
+    /// `upstream_cx_active`
+    pub upstream_cx_active: Gauge,
+    /// `upstream_cx_connect_fail`
+    pub upstream_cx_connect_fail: Counter,
+    /// `upstream_cx_connect_timeout`
+    pub upstream_cx_connect_timeout: Counter,
+    /// `upstream_cx_overflow`
+    pub upstream_cx_overflow: Counter,
+    /// `upstream_cx_http1_total`
+    pub upstream_cx_http1_total: Counter,
+    /// `upstream_cx_http2_total`
+    pub upstream_cx_http2_total: Counter,
+    /// `upstream_cx_rx_bytes_total`
+    pub upstream_cx_rx_bytes_total: Counter,
+    /// `upstream_cx_tx_bytes_total`
+    pub upstream_cx_tx_bytes_total: Counter,
+    /// `upstream_rq_total`
+    pub upstream_rq_total: Counter,
+    /// `upstream_rq_active`
+    pub upstream_rq_active: Gauge,
+    /// `upstream_rq_pending_total`
+    pub upstream_rq_pending_total: Counter,
+    /// `upstream_rq_pending_overflow`
+    pub upstream_rq_pending_overflow: Counter,
+    /// `upstream_rq_timeout`
+    pub upstream_rq_timeout: Counter,
+    /// `upstream_rq_per_try_timeout`
+    pub upstream_rq_per_try_timeout: Counter,
+    /// `upstream_rq_retry`
+    pub upstream_rq_retry: Counter,
+    /// `upstream_rq_retry_success`
+    pub upstream_rq_retry_success: Counter,
+    /// `upstream_rq_retry_overflow`
+    pub upstream_rq_retry_overflow: Counter,
+    /// `upstream_rq_retry_limit_exceeded`
+    pub upstream_rq_retry_limit_exceeded: Counter,
+    /// `upstream_rq_1xx` to `upstream_rq_5xx`
+    pub upstream_rq_xx: [Counter; 5],
+    /// `upstream_rq_completed`
+    pub upstream_rq_completed: Counter,
+    /// `membership_total`
+    pub membership_total: Gauge,
+    /// `membership_healthy`
+    pub membership_healthy: Gauge,
+    /// `ssl.handshake`
+    pub ssl_handshake: Counter,
+    /// `ssl.connection_error`
+    pub ssl_connection_error: Counter,
+    /// `upstream_cx_none_healthy`
+    pub upstream_cx_none_healthy: Counter,
+}
+
+impl ClusterStats {
+    /// Resolves the handles of one cluster.
+    pub fn new(registry: &Registry, cluster: &str) -> Self {
+        let counter = |name: &str| registry.counter(&format!("cluster.{cluster}.{name}"));
+        let gauge = |name: &str| registry.gauge(&format!("cluster.{cluster}.{name}"));
+        ClusterStats {
+            upstream_cx_total: counter("upstream_cx_total"),
+            upstream_cx_active: gauge("upstream_cx_active"),
+            upstream_cx_connect_fail: counter("upstream_cx_connect_fail"),
+            upstream_cx_connect_timeout: counter("upstream_cx_connect_timeout"),
+            upstream_cx_overflow: counter("upstream_cx_overflow"),
+            upstream_cx_http1_total: counter("upstream_cx_http1_total"),
+            upstream_cx_http2_total: counter("upstream_cx_http2_total"),
+            upstream_cx_rx_bytes_total: counter("upstream_cx_rx_bytes_total"),
+            upstream_cx_tx_bytes_total: counter("upstream_cx_tx_bytes_total"),
+            upstream_rq_total: counter("upstream_rq_total"),
+            upstream_rq_active: gauge("upstream_rq_active"),
+            upstream_rq_pending_total: counter("upstream_rq_pending_total"),
+            upstream_rq_pending_overflow: counter("upstream_rq_pending_overflow"),
+            upstream_rq_timeout: counter("upstream_rq_timeout"),
+            upstream_rq_per_try_timeout: counter("upstream_rq_per_try_timeout"),
+            upstream_rq_retry: counter("upstream_rq_retry"),
+            upstream_rq_retry_success: counter("upstream_rq_retry_success"),
+            upstream_rq_retry_overflow: counter("upstream_rq_retry_overflow"),
+            upstream_rq_retry_limit_exceeded: counter("upstream_rq_retry_limit_exceeded"),
+            upstream_rq_xx: ["1xx", "2xx", "3xx", "4xx", "5xx"].map(|c| counter(&format!("upstream_rq_{c}"))),
+            upstream_rq_completed: counter("upstream_rq_completed"),
+            membership_total: gauge("membership_total"),
+            membership_healthy: gauge("membership_healthy"),
+            ssl_handshake: counter("ssl.handshake"),
+            ssl_connection_error: counter("ssl.connection_error"),
+            upstream_cx_none_healthy: counter("upstream_cx_none_healthy"),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! TLS: server and client configurations, SPIFFE verification, secrets.
