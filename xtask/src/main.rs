@@ -1,1 +1,47 @@
-fn main() {}
+//! `cargo xtask`: everything that a developer or a newcomer runs.
+
+mod cargo;
+mod demo;
+mod setup;
+mod steps;
+mod test;
+
+use clap::{Parser, Subcommand};
+
+/// Ferromesh's own tool: it installs what is missing, builds with progress shown, and runs.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start a mesh on this machine, walk through the labs, and stay up to play with.
+    ///
+    /// Pods are network namespaces with Istio's iptables rules, a mesh-proxy beside each application, and mesh-control
+    /// on a folder of YAML. Nothing leaves the machine; everything is taken down at the end.
+    Demo(demo::Options),
+    /// Format, lints, generated files, dependency rules, unit tests, golden files and scenarios, with a summary.
+    Test(test::Options),
+    /// Write the generated files (CRD manifests under charts/) anew.
+    Codegen,
+    /// Format check, clippy with warnings denied, dependency rules.
+    Lint,
+    /// Install what tests and the demo need (Debian packages, a real Envoy as the oracle) and say where it is.
+    Setup,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Demo(options) => demo::run(&options),
+        Command::Test(options) => test::run(&options),
+        Command::Codegen => cargo::run(
+            "codegen",
+            &["test", "-p", "mesh-api", "--lib", "crd", "--", "--ignored", "write"],
+        ),
+        Command::Lint => test::lint(),
+        Command::Setup => setup::all(),
+    }
+}

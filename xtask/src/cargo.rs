@@ -1,0 +1,45 @@
+//! Running cargo, with its own progress bar left visible.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+/// Root of the checkout.
+pub(crate) fn root() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.parent().unwrap_or(own).to_owned()
+}
+
+/// A cargo command in the checkout.
+pub(crate) fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // Variables that `cargo run` set for us describe xtask, not what is built next.
+    for (name, _) in std::env::vars_os() {
+        if name
+            .to_str()
+            .is_some_and(|n| n.starts_with("CARGO_PKG_") || n == "CARGO_MANIFEST_DIR")
+        {
+            command.env_remove(name);
+        }
+    }
+    command.args(args).current_dir(root());
+    command
+}
+
+/// Runs cargo; `what` says it in the error.
+pub(crate) fn run(what: &str, args: &[&str]) -> Result<()> {
+    let status = command(args)
+        .status()
+        .with_context(|| format!("cannot start cargo for {what}"))?;
+    if !status.success() {
+        bail!("{what} failed: cargo {} ended with {status}", args.join(" "));
+    }
+    Ok(())
+}
+
+/// Folder of the programs that `cargo build` makes.
+pub(crate) fn bin_dir() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    target.join("debug")
+}
