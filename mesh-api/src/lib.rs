@@ -12,6 +12,11 @@ pub mod names;
 #[cfg(feature = "envoy")]
 pub mod envoy;
 
+#[cfg(feature = "istio")]
+pub mod istio;
+#[cfg(feature = "istio")]
+pub mod k8s;
+
 /// Istio's certificate service, `istio.v1.auth.IstioCertificateService`.
 #[cfg(feature = "envoy")]
 #[allow(clippy::all, clippy::pedantic, unreachable_pub, unused_qualifications)]

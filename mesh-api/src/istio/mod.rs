@@ -1,0 +1,32 @@
+//! Istio's objects: their types, reading with errors that name the field, and the rules that they obey.
+//!
+//! The structs are the `spec` of each kind, field by field as Istio's YAML has them. A field is `Option` where
+//! "set to zero" and "not set" differ; elsewhere an empty string, list or map and the number zero mean "not set", as in
+//! protobuf. All versions of a kind have one shape.
+
+mod common;
+mod destination_rule;
+mod duration;
+mod envoy_filter;
+mod gateway;
+pub(crate) mod message;
+mod meta;
+mod proxy_config;
+mod security;
+mod service_entry;
+mod sidecar;
+mod telemetry;
+mod virtual_service;
+
+pub use common::*;
+pub use destination_rule::*;
+pub use duration::{Duration, DurationError};
+pub use envoy_filter::*;
+pub use gateway::*;
+pub use meta::{Object, ObjectMeta};
+pub use proxy_config::*;
+pub use security::*;
+pub use service_entry::*;
+pub use sidecar::*;
+pub use telemetry::*;
+pub use virtual_service::*;
