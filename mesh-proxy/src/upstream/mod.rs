@@ -1,17 +1,11 @@
-//! Upstreams: load balancing, connecting, connection pools.
+//! Upstreams: load balancing ([`pick`]), connecting ([`connect`]), connection pools ([`Pools`]).
 
-use std::rc::Rc;
-use std::sync::Arc;
+mod balance;
+mod connect;
+mod io;
+mod pool;
 
-use crate::snapshot::{Cluster, Endpoint};
-use crate::worker::Worker;
-
-/// Pools of one worker.
-#[derive(Debug, Default)]
-pub struct Pools {}
-
-/// Chooses an endpoint, `None` when there is no healthy one.
-pub fn pick(cluster: &Cluster, worker: &Rc<Worker>) -> Option<Arc<Endpoint>> {
-    let _ = worker;
-    cluster.endpoints.first().cloned()
-}
+pub use balance::*;
+pub use connect::*;
+pub use io::*;
+pub use pool::*;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::time::Duration;
 
-use super::{ClientTls, Http2Options, Origin};
+use super::{ClientTls, Http2Options, LbIndex, Origin};
 use crate::telemetry::stats::ClusterStats;
 
 /// `envoy.config.cluster.v3.Cluster`, with its endpoints.
@@ -23,6 +23,8 @@ pub struct Cluster {
     pub http: UpstreamHttp,
     /// Endpoints, priorities ascending; empty for [`Discovery::OriginalDst`].
     pub endpoints: Vec<Arc<Endpoint>>,
+    /// Tables over `endpoints`: [`LbIndex::new`].
+    pub index: LbIndex,
     /// Transport for endpoints that the cluster does not list (original destination, DNS).
     pub transports: Arc<TransportSockets>,
     /// `circuit_breakers`, priority DEFAULT.

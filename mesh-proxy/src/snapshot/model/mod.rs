@@ -5,11 +5,13 @@
 //! configuration (counters, load-balancer positions, requests in flight) is reached through an `Arc` of its own inside
 //! [`Cluster`] and [`Endpoint`], which the builder carries over by name and address.
 
+mod balance;
 mod cluster;
 mod listener;
 mod route;
 mod tls;
 
+pub use balance::*;
 pub use cluster::*;
 pub use listener::*;
 pub use route::*;
