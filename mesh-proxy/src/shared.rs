@@ -1,11 +1,13 @@
 //! What the threads of the proxy share.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::snapshot::Snapshot;
+use crate::snapshot::resources::Resources;
 use crate::telemetry::stats::Registry;
 
 /// Shared by the control thread and the workers. Everything the request path reads from here is an atomic load.
@@ -21,6 +23,12 @@ pub struct Shared {
     pub node: Node,
     /// How far shutting down has come.
     pub drain: watch::Sender<Drain>,
+    /// The messages behind the snapshot, for dumps.
+    pub resources: Resources,
+    /// What has to be there before the proxy says that it is ready.
+    pub readiness: Readiness,
+    /// When the process started.
+    pub started: std::time::Instant,
 }
 
 impl Shared {
@@ -32,6 +40,9 @@ impl Shared {
             stats: Arc::default(),
             node,
             drain: watch::Sender::new(Drain::Running),
+            resources: Resources::default(),
+            readiness: Readiness::default(),
+            started: std::time::Instant::now(),
         })
     }
 
@@ -40,6 +51,36 @@ impl Shared {
         let version = snapshot.version;
         self.snapshot.store(Arc::new(snapshot));
         self.changed.send_replace(version);
+    }
+}
+
+/// What has to be there before the proxy says that it is ready. A part that is not needed (no xDS, no identity) is set at
+/// start; a part that was there once stays.
+#[derive(Debug, Default)]
+pub struct Readiness {
+    /// Clusters came (CDS, the bootstrap, or the last-good file).
+    pub clusters: AtomicBool,
+    /// Listeners came, and none of those that came first waits for anything.
+    pub listeners: AtomicBool,
+    /// There is an identity.
+    pub identity: AtomicBool,
+    /// Workers listen.
+    pub workers: AtomicBool,
+}
+
+impl Readiness {
+    /// What is still missing; empty when ready.
+    pub fn missing(&self) -> Vec<&'static str> {
+        [
+            (&self.clusters, "clusters"),
+            (&self.listeners, "listeners"),
+            (&self.identity, "identity"),
+            (&self.workers, "workers"),
+        ]
+        .into_iter()
+        .filter(|(there, _)| !there.load(Ordering::Relaxed))
+        .map(|(_, name)| name)
+        .collect()
     }
 }
 

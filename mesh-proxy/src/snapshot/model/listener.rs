@@ -136,8 +136,11 @@ pub enum SourceType {
 /// Network filters that stand before the last one.
 #[derive(Debug)]
 pub enum NetworkFilter {
-    /// `envoy.filters.network.sni_cluster` and its like would be here; none is implemented yet.
-    None,
+    /// `istio.metadata_exchange` of TCP: peers that agreed on ALPN `istio-peer-exchange` send each other their metadata
+    /// in front of the application's bytes.
+    PeerExchange,
+    /// `istio.stats`: Istio's standard TCP metrics.
+    IstioStats,
 }
 
 /// The last network filter.

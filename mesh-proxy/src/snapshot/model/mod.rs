@@ -33,6 +33,17 @@ pub struct Snapshot {
     pub routes: Map<Arc<str>, Arc<RouteTable>>,
     /// Clusters by name.
     pub clusters: Map<Arc<str>, Arc<Cluster>>,
+    /// Secrets by name, for `/certs` and dumps; the data path reads them through [`ServerTls`] and [`ClientTls`].
+    pub secrets: Map<Arc<str>, Secret>,
+}
+
+/// A secret, ready to use.
+#[derive(Debug, Clone)]
+pub enum Secret {
+    /// A certificate chain with its key.
+    Identity(Arc<crate::tls::Identity>),
+    /// Issuers that are trusted.
+    Trust(Arc<crate::tls::TrustBundle>),
 }
 
 /// Where a piece of configuration came from: Istio's `filter_metadata.istio.config`, such as

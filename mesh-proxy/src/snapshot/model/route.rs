@@ -229,7 +229,8 @@ pub struct Forward {
     pub cluster_not_found: StatusCode,
     /// `prefix_rewrite`: replaces the matched prefix or the whole matched path.
     pub prefix_rewrite: Option<String>,
-    /// `regex_rewrite`: pattern and substitution (`\1`).
+    /// `regex_rewrite`: pattern (not anchored, every match is replaced) and substitution in the syntax of the `regex` crate
+    /// (`${1}`; the builder translates Envoy's `\1`).
     pub regex_rewrite: Option<(Regex, String)>,
     /// Of the authority.
     pub host_rewrite: HostRewrite,
