@@ -1,0 +1,6 @@
+//! Ferromesh's control plane: objects in, Envoy v3 resources out.
+//!
+//! The folders follow the data: `source` reads objects → `store` is one immutable, indexed snapshot of them → `compile`
+//! turns (snapshot, proxy) into resources, as pure functions → [`serve`] speaks to proxies.
+
+pub mod serve;

@@ -1,0 +1,3 @@
+//! What the control plane serves: certificates ([`ca`]) and configuration ([`ads`]).
+
+pub mod ca;
