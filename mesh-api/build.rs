@@ -41,6 +41,7 @@ fn main() -> Result<()> {
         }
     }
     files.sort();
+    files.push(PathBuf::from("proto/typed_struct.proto"));
 
     let mut protoc = Command::new(protoc_bin_vendored::protoc_bin_path()?);
     protoc
@@ -49,6 +50,7 @@ fn main() -> Result<()> {
     for root in &roots {
         protoc.arg(format!("-I{}", root.display()));
     }
+    protoc.arg("-Iproto");
     protoc.arg(format!("-I{}", protoc_bin_vendored::include_path()?.display()));
     let output = protoc.args(&files).output()?;
     if !output.status.success() {
@@ -57,21 +59,25 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Istio's two small APIs that `envoy-types` does not have: the certificate service and the name table.
+/// The small messages that `envoy-types` does not have: Istio's certificate service and name table, and `TypedStruct`.
 fn own_messages() -> Result<()> {
     println!("cargo:rerun-if-changed=proto");
     let mut config = tonic_prost_build::Config::new();
     config.protoc_executable(protoc_bin_vendored::protoc_bin_path()?);
     config.btree_map([".istio.networking.nds.v1"]);
     config.enable_type_names();
-    config.type_name_domain([".istio"], "type.googleapis.com");
+    config.type_name_domain([".istio", ".xds"], "type.googleapis.com");
     config.extern_path(".google.protobuf", "::envoy_types::pb::google::protobuf");
     let include = protoc_bin_vendored::include_path()?;
     tonic_prost_build::configure()
         .compile_well_known_types(true)
         .compile_with_config(
             config,
-            &[Path::new("proto/ca.proto"), Path::new("proto/nds.proto")],
+            &[
+                Path::new("proto/ca.proto"),
+                Path::new("proto/nds.proto"),
+                Path::new("proto/typed_struct.proto"),
+            ],
             &[Path::new("proto"), &include],
         )?;
     Ok(())

@@ -6,6 +6,13 @@ pub mod json;
 pub use envoy_types::pb;
 pub use envoy_types::pb::google::protobuf::{Any, Duration as ProtoDuration, Struct, Value as ProtoValue};
 
+/// `xds.type.v3.TypedStruct`: a configuration whose message type the reader may not know.
+#[allow(clippy::all, clippy::pedantic, unreachable_pub, unused_qualifications)]
+mod typed_struct {
+    include!(concat!(env!("OUT_DIR"), "/xds.r#type.v3.rs"));
+}
+pub use typed_struct::TypedStruct;
+
 use prost::{Message, Name};
 use std::time::Duration;
 
