@@ -1,0 +1,265 @@
+//! From a document to an object, with errors that name the field.
+
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned, de::IgnoredAny};
+use serde_json::Value;
+
+use super::{
+    AnyObject, FieldError, Kind, Object, ObjectMeta,
+    error::write_field,
+    object::{Spec, kubernetes_object},
+};
+
+/// Reads a document: `value` is the whole of it, from `apiVersion` to `spec`.
+///
+/// The rules of the kind are checked too. What is only a warning does not stop the object; ask
+/// [`AnyObject::warnings`] for it.
+///
+/// # Errors
+/// Everything for which the object is refused, each with its path. What has the wrong shape is reported alone, as the
+/// rules can only be checked on what could be read.
+pub fn parse(api_version: &str, kind: &str, value: Value) -> Result<AnyObject, Vec<FieldError>> {
+    let kind = Kind::resolve(api_version, kind).map_err(|e| {
+        let path = if matches!(e, super::KindError::Version { .. }) {
+            "apiVersion"
+        } else {
+            "kind"
+        };
+        vec![FieldError::error(path, e.to_string())]
+    })?;
+    let object = read(kind, value)?;
+    let errors: Vec<FieldError> = object.validate().into_iter().filter(FieldError::is_error).collect();
+    if errors.is_empty() { Ok(object) } else { Err(errors) }
+}
+
+fn read(kind: Kind, value: Value) -> Result<AnyObject, Vec<FieldError>> {
+    match kind {
+        Kind::VirtualService => istio(value).map(AnyObject::VirtualService),
+        Kind::DestinationRule => istio(value).map(AnyObject::DestinationRule),
+        Kind::Gateway => istio(value).map(AnyObject::Gateway),
+        Kind::ServiceEntry => istio(value).map(AnyObject::ServiceEntry),
+        Kind::Sidecar => istio(value).map(AnyObject::Sidecar),
+        Kind::WorkloadEntry => istio(value).map(AnyObject::WorkloadEntry),
+        Kind::WorkloadGroup => istio(value).map(AnyObject::WorkloadGroup),
+        Kind::EnvoyFilter => istio(value).map(AnyObject::EnvoyFilter),
+        Kind::ProxyConfig => istio(value).map(AnyObject::ProxyConfig),
+        Kind::PeerAuthentication => istio(value).map(AnyObject::PeerAuthentication),
+        Kind::RequestAuthentication => istio(value).map(AnyObject::RequestAuthentication),
+        Kind::AuthorizationPolicy => istio(value).map(AnyObject::AuthorizationPolicy),
+        Kind::Telemetry => istio(value).map(AnyObject::Telemetry),
+        _ => kubernetes_object(kind, value),
+    }
+}
+
+/// The envelope as it is written. Fields of `metadata` that the mesh does not read are known by name, so that a
+/// misspelt one is found.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Document<T> {
+    #[allow(dead_code, reason = "known, and read by the caller")]
+    api_version: IgnoredAny,
+    #[allow(dead_code, reason = "known, and read by the caller")]
+    kind: IgnoredAny,
+    #[serde(default)]
+    metadata: Metadata,
+    // `spec:` with nothing after it is an empty spec.
+    spec: Option<T>,
+    #[serde(default)]
+    #[allow(dead_code, reason = "written by controllers, not read")]
+    status: IgnoredAny,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[allow(dead_code, reason = "fields that are known, and not read")]
+struct Metadata {
+    name: String,
+    namespace: String,
+    labels: Option<std::collections::BTreeMap<String, String>>,
+    annotations: Option<std::collections::BTreeMap<String, String>>,
+    creation_timestamp: Option<jiff::Timestamp>,
+    resource_version: String,
+    generation: Option<i64>,
+    uid: String,
+    generate_name: IgnoredAny,
+    managed_fields: IgnoredAny,
+    owner_references: IgnoredAny,
+    finalizers: IgnoredAny,
+    deletion_timestamp: IgnoredAny,
+    deletion_grace_period_seconds: IgnoredAny,
+    self_link: IgnoredAny,
+}
+
+fn istio<T: Spec>(value: Value) -> Result<Object<T>, Vec<FieldError>> {
+    let document: Document<T> = deserialize(value).map_err(|e| vec![e])?;
+    let m = document.metadata;
+    Ok(Object {
+        meta: ObjectMeta {
+            name: m.name,
+            namespace: m.namespace,
+            labels: m.labels.unwrap_or_default(),
+            annotations: m.annotations.unwrap_or_default(),
+            creation_timestamp: m.creation_timestamp,
+            resource_version: m.resource_version,
+            generation: m.generation,
+            uid: m.uid,
+        },
+        spec: document.spec.unwrap_or_default(),
+    })
+}
+
+/// Reads any type from JSON; the error names the field and speaks of YAML, not of Rust.
+///
+/// # Errors
+/// The first thing that has the wrong shape.
+pub fn deserialize<T: DeserializeOwned>(value: Value) -> Result<T, FieldError> {
+    serde_path_to_error::deserialize(value).map_err(|e| {
+        let path = write_path(e.path());
+        FieldError::error(path, plain_words(&e.inner().to_string()))
+    })
+}
+
+/// Reads a Kubernetes object. Fields that its type does not know come back as warnings.
+pub(super) fn kubernetes<T: DeserializeOwned + Serialize>(value: Value) -> Result<(T, Vec<FieldError>), FieldError> {
+    let object: T = deserialize(value.clone())?;
+    let mut warnings = Vec::new();
+    if let Ok(known) = serde_json::to_value(&object) {
+        unknown_fields(&value, &known, &mut String::new(), &mut warnings);
+    }
+    Ok((object, warnings))
+}
+
+/// Reports what is in `written` and not in `known`, which is the same object after it was read.
+fn unknown_fields(written: &Value, known: &Value, path: &mut String, out: &mut Vec<FieldError>) {
+    let length = path.len();
+    match (written, known) {
+        (Value::Object(written), Value::Object(known)) => {
+            for (key, value) in written {
+                let first = path.is_empty();
+                // Writing to a string does not fail.
+                let _ = write_field(path, key, first);
+                match known.get(key) {
+                    Some(inner) => unknown_fields(value, inner, path, out),
+                    None if is_empty(value) => {}
+                    None => out.push(FieldError::warning(&*path, "unknown field; it has no effect")),
+                }
+                path.truncate(length);
+            }
+        }
+        (Value::Array(written), Value::Array(known)) => {
+            for (index, (value, inner)) in written.iter().zip(known).enumerate() {
+                let _ = write!(path, "[{index}]");
+                unknown_fields(value, inner, path, out);
+                path.truncate(length);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What a type may leave out when it writes itself.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(map) => map.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        _ => false,
+    }
+}
+
+fn write_path(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let mut out = String::new();
+    for segment in path.iter() {
+        let first = out.is_empty();
+        let _ = match segment {
+            Segment::Seq { index } => write!(out, "[{index}]"),
+            Segment::Map { key } => write_field(&mut out, key, first),
+            Segment::Enum { variant } => write_field(&mut out, variant, first),
+            Segment::Unknown => Ok(()),
+        };
+    }
+    if out.is_empty() { ".".to_owned() } else { out }
+}
+
+/// Serde's message in the words of somebody who writes YAML.
+fn plain_words(message: &str) -> String {
+    if let Some(rest) = message.strip_prefix("unknown field ") {
+        return unknown(rest, "field");
+    }
+    if let Some(rest) = message.strip_prefix("unknown variant ") {
+        return unknown(rest, "value");
+    }
+    let Some((found, expected)) = message
+        .strip_prefix("invalid type: ")
+        .or_else(|| message.strip_prefix("invalid value: "))
+        .and_then(|rest| rest.rsplit_once(", expected "))
+    else {
+        return message.to_owned();
+    };
+    let found = found
+        .replace('`', "")
+        .replace("null", "nothing")
+        .replace("sequence", "a list")
+        .replace("map", "a map");
+    let advice =
+        if expected == "a string" && !found.contains("a list") && !found.contains("a map") && found != "nothing" {
+            "; put it in quotes"
+        } else if found == "nothing" {
+            "; give it a value or leave the field out"
+        } else {
+            ""
+        };
+    format!("must be {}, not {found}{advice}", type_name(expected))
+}
+
+/// The name of a Rust type in the words of somebody who writes YAML.
+fn type_name(expected: &str) -> &str {
+    match expected {
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
+        "i32" => "a whole number from -2147483648 to 2147483647",
+        "u64" => "a whole number that is not negative",
+        "i64" => "a whole number",
+        "f64" => "a number",
+        "a boolean" => "true or false",
+        "a string" => "text",
+        "a sequence" => "a list",
+        other if other.starts_with("struct ") || other == "a map" => "a map of fields",
+        other => other,
+    }
+}
+
+/// `rest` is "`found`, expected one of `a`, `b`".
+fn unknown(rest: &str, what: &str) -> String {
+    let mut names = rest.split('`').skip(1).step_by(2);
+    let found = names.next().unwrap_or_default();
+    let known: Vec<&str> = names.collect();
+    let nearest = known
+        .iter()
+        .map(|name| (distance(found, name), name))
+        .min()
+        .filter(|(d, _)| *d <= 2);
+    match nearest {
+        Some((_, name)) => format!("unknown {what} {found:?}; did you mean {name:?}?"),
+        None if known.is_empty() => format!("unknown {what} {found:?}; nothing can stand here"),
+        None => format!("unknown {what} {found:?}; known are {}", known.join(", ")),
+    }
+}
+
+/// Edits that lead from one word to the other (Levenshtein), without regard to case.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.to_lowercase().chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.to_lowercase().chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let substitute = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = substitute.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
