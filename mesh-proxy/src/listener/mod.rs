@@ -3,3 +3,7 @@
 mod conn;
 
 pub use conn::*;
+
+/// Open connections of one worker.
+#[derive(Debug, Default)]
+pub struct Connections {}

@@ -1,25 +1,22 @@
-//! TLS: server and client configurations, SPIFFE verification, secrets.
+//! TLS: server and client configurations, SPIFFE verification, handshakes.
+//!
+//! - [`params`]: what a configuration is made of; [`config`] makes rustls configurations of it;
+//! - [`provider`]: whose cryptography, and which suites;
+//! - [`verify`]: peers; [`names`]: what certificates say;
+//! - [`handshake`]: [`connect`] and [`accept`].
 
+mod config;
+mod handshake;
+mod names;
 mod params;
+mod provider;
+mod verify;
 
+#[cfg(test)]
+mod tests;
+
+pub use config::*;
+pub use handshake::*;
+pub use names::*;
 pub use params::*;
-
-use std::sync::Arc;
-
-/// A server's configuration.
-///
-/// # Errors
-/// When key and certificate do not fit each other, or no cipher suite or version is left. The text names what is wrong.
-pub fn server_config(params: &ServerTlsParams) -> Result<Arc<rustls::ServerConfig>, String> {
-    let _ = params;
-    Err("TLS on listeners is not there yet".to_owned())
-}
-
-/// A client's configuration, without ALPN and server name: those belong to the connection.
-///
-/// # Errors
-/// As [`server_config`].
-pub fn client_config(params: &ClientTlsParams) -> Result<Arc<rustls::ClientConfig>, String> {
-    let _ = params;
-    Err("TLS towards upstreams is not there yet".to_owned())
-}
+pub use provider::{install_provider, provider};

@@ -29,7 +29,7 @@ pub struct TrustBundle {
 }
 
 /// `SubjectAltNameMatcher`: one match is enough.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct SanMatch {
     /// Kind of name that is looked at.
     pub kind: SanKind,

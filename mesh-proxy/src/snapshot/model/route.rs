@@ -152,7 +152,7 @@ pub enum ValueMatch {
 }
 
 /// `envoy.type.matcher.v3.StringMatcher`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct StringMatch {
     /// Pattern; already lower-cased when `ignore_case`.
     pub pattern: StringPattern,
@@ -161,7 +161,7 @@ pub struct StringMatch {
 }
 
 /// Kind of a [`StringMatch`].
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum StringPattern {
     /// `exact`.
     Exact(String),

@@ -12,6 +12,8 @@ pub struct ServerTls {
     pub secrets: Vec<Arc<str>>,
     /// `require_client_certificate`.
     pub require_client_certificate: bool,
+    /// SPIFFE URI of our own certificate ([`crate::tls::identity_uri`]).
+    pub local_uri: Option<Arc<str>>,
 }
 
 /// `UpstreamTlsContext`.
