@@ -3,4 +3,6 @@
 //! The folders follow the data: `source` reads objects → `store` is one immutable, indexed snapshot of them → `compile`
 //! turns (snapshot, proxy) into resources, as pure functions → [`serve`] speaks to proxies.
 
+pub mod compile;
 pub mod serve;
+pub mod store;
