@@ -20,6 +20,7 @@ use tokio::task::LocalSet;
 use crate::listener::Connections;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
+use crate::telemetry::WorkerTelemetry;
 use crate::upstream::Pools;
 
 /// What tasks of one worker share. Never leaves its thread.
@@ -31,6 +32,8 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     /// Connections to upstreams.
     pub pools: Pools,
+    /// Telemetry that needs no lock.
+    pub telemetry: WorkerTelemetry,
     /// Connections from callers.
     pub connections: Connections,
     snapshot: RefCell<Cache<SnapshotOf, Arc<Snapshot>>>,
@@ -51,8 +54,10 @@ impl Deref for SnapshotOf {
 impl Worker {
     /// A worker's state.
     pub fn new(id: usize, shared: Arc<Shared>) -> Rc<Self> {
+        let telemetry = WorkerTelemetry::new(id, Arc::clone(&shared.stats), &shared.node);
         Rc::new(Worker {
             id,
+            telemetry,
             pools: Pools::default(),
             connections: Connections::default(),
             snapshot: RefCell::new(Cache::new(SnapshotOf(shared.clone()))),

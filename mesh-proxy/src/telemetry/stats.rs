@@ -177,3 +177,148 @@ impl ClusterStats {
         }
     }
 }
+
+/// `http.<stat_prefix>.*` of a connection manager.
+#[derive(Debug, Default)]
+pub struct HttpStats {
+    /// `downstream_cx_total`
+    pub downstream_cx_total: Counter,
+    /// `downstream_cx_active`
+    pub downstream_cx_active: Gauge,
+    /// `downstream_cx_http1_total`
+    pub downstream_cx_http1_total: Counter,
+    /// `downstream_cx_http2_total`
+    pub downstream_cx_http2_total: Counter,
+    /// `downstream_cx_protocol_error`
+    pub downstream_cx_protocol_error: Counter,
+    /// `downstream_cx_idle_timeout`
+    pub downstream_cx_idle_timeout: Counter,
+    /// `downstream_cx_drain_close`
+    pub downstream_cx_drain_close: Counter,
+    /// `downstream_cx_upgrades_total`
+    pub downstream_cx_upgrades_total: Counter,
+    /// `downstream_rq_total`
+    pub downstream_rq_total: Counter,
+    /// `downstream_rq_active`
+    pub downstream_rq_active: Gauge,
+    /// `downstream_rq_completed`
+    pub downstream_rq_completed: Counter,
+    /// `downstream_rq_timeout`
+    pub downstream_rq_timeout: Counter,
+    /// `downstream_rq_idle_timeout`
+    pub downstream_rq_idle_timeout: Counter,
+    /// `downstream_rq_rx_reset`
+    pub downstream_rq_rx_reset: Counter,
+    /// `downstream_rq_tx_reset`
+    pub downstream_rq_tx_reset: Counter,
+    /// `downstream_rq_1xx` to `downstream_rq_5xx`
+    pub downstream_rq_xx: [Counter; 5],
+    /// `no_route`
+    pub no_route: Counter,
+    /// `no_cluster`
+    pub no_cluster: Counter,
+    /// `rq_direct_response`
+    pub rq_direct_response: Counter,
+    /// `rq_redirect`
+    pub rq_redirect: Counter,
+}
+
+impl HttpStats {
+    /// Resolves the handles of one connection manager.
+    pub fn new(registry: &Registry, stat_prefix: &str) -> Self {
+        let counter = |name: &str| registry.counter(&format!("http.{stat_prefix}.{name}"));
+        let gauge = |name: &str| registry.gauge(&format!("http.{stat_prefix}.{name}"));
+        HttpStats {
+            downstream_cx_total: counter("downstream_cx_total"),
+            downstream_cx_active: gauge("downstream_cx_active"),
+            downstream_cx_http1_total: counter("downstream_cx_http1_total"),
+            downstream_cx_http2_total: counter("downstream_cx_http2_total"),
+            downstream_cx_protocol_error: counter("downstream_cx_protocol_error"),
+            downstream_cx_idle_timeout: counter("downstream_cx_idle_timeout"),
+            downstream_cx_drain_close: counter("downstream_cx_drain_close"),
+            downstream_cx_upgrades_total: counter("downstream_cx_upgrades_total"),
+            downstream_rq_total: counter("downstream_rq_total"),
+            downstream_rq_active: gauge("downstream_rq_active"),
+            downstream_rq_completed: counter("downstream_rq_completed"),
+            downstream_rq_timeout: counter("downstream_rq_timeout"),
+            downstream_rq_idle_timeout: counter("downstream_rq_idle_timeout"),
+            downstream_rq_rx_reset: counter("downstream_rq_rx_reset"),
+            downstream_rq_tx_reset: counter("downstream_rq_tx_reset"),
+            downstream_rq_xx: ["1xx", "2xx", "3xx", "4xx", "5xx"].map(|c| counter(&format!("downstream_rq_{c}"))),
+            no_route: counter("no_route"),
+            no_cluster: counter("no_cluster"),
+            rq_direct_response: counter("rq_direct_response"),
+            rq_redirect: counter("rq_redirect"),
+        }
+    }
+}
+
+/// `listener.<address>.*`
+#[derive(Debug, Default)]
+pub struct ListenerStats {
+    /// `downstream_cx_total`
+    pub downstream_cx_total: Counter,
+    /// `downstream_cx_active`
+    pub downstream_cx_active: Gauge,
+    /// `downstream_cx_destroy`
+    pub downstream_cx_destroy: Counter,
+    /// `downstream_pre_cx_timeout`
+    pub downstream_pre_cx_timeout: Counter,
+    /// `no_filter_chain_match`
+    pub no_filter_chain_match: Counter,
+    /// `ssl.handshake`
+    pub ssl_handshake: Counter,
+    /// `ssl.connection_error`
+    pub ssl_connection_error: Counter,
+    /// `ssl.fail_verify_error`
+    pub ssl_fail_verify_error: Counter,
+    /// `ssl.fail_verify_no_cert`
+    pub ssl_fail_verify_no_cert: Counter,
+}
+
+impl ListenerStats {
+    /// Resolves the handles of one listener.
+    pub fn new(registry: &Registry, stat_prefix: &str) -> Self {
+        let counter = |name: &str| registry.counter(&format!("listener.{stat_prefix}.{name}"));
+        ListenerStats {
+            downstream_cx_total: counter("downstream_cx_total"),
+            downstream_cx_active: registry.gauge(&format!("listener.{stat_prefix}.downstream_cx_active")),
+            downstream_cx_destroy: counter("downstream_cx_destroy"),
+            downstream_pre_cx_timeout: counter("downstream_pre_cx_timeout"),
+            no_filter_chain_match: counter("no_filter_chain_match"),
+            ssl_handshake: counter("ssl.handshake"),
+            ssl_connection_error: counter("ssl.connection_error"),
+            ssl_fail_verify_error: counter("ssl.fail_verify_error"),
+            ssl_fail_verify_no_cert: counter("ssl.fail_verify_no_cert"),
+        }
+    }
+}
+
+/// `tcp.<stat_prefix>.*`
+#[derive(Debug, Default)]
+pub struct TcpStats {
+    /// `downstream_cx_total`
+    pub downstream_cx_total: Counter,
+    /// `downstream_cx_no_route`
+    pub downstream_cx_no_route: Counter,
+    /// `downstream_cx_rx_bytes_total`
+    pub downstream_cx_rx_bytes_total: Counter,
+    /// `downstream_cx_tx_bytes_total`
+    pub downstream_cx_tx_bytes_total: Counter,
+    /// `idle_timeout`
+    pub idle_timeout: Counter,
+}
+
+impl TcpStats {
+    /// Resolves the handles of one TCP proxy.
+    pub fn new(registry: &Registry, stat_prefix: &str) -> Self {
+        let counter = |name: &str| registry.counter(&format!("tcp.{stat_prefix}.{name}"));
+        TcpStats {
+            downstream_cx_total: counter("downstream_cx_total"),
+            downstream_cx_no_route: counter("downstream_cx_no_route"),
+            downstream_cx_rx_bytes_total: counter("downstream_cx_rx_bytes_total"),
+            downstream_cx_tx_bytes_total: counter("downstream_cx_tx_bytes_total"),
+            idle_timeout: counter("idle_timeout"),
+        }
+    }
+}

@@ -7,6 +7,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::{HeaderOps, RouteTable, ServerTls};
+use crate::telemetry::ResponseFlags;
+pub use crate::telemetry::access_log::LogFormat;
+use crate::telemetry::access_log::Sink;
 
 /// `envoy.config.listener.v3.Listener`.
 #[derive(Debug)]
@@ -334,14 +337,19 @@ pub struct AccessLog {
     /// How lines look.
     pub format: LogFormat,
     /// Only requests with one of these response flags (Istio's `NR` listener log); empty for all.
-    pub only_flags: Vec<String>,
+    pub only_flags: ResponseFlags,
+    /// Where lines go.
+    pub sink: Sink,
 }
 
-/// Format of an access log.
-#[derive(Debug)]
-pub enum LogFormat {
-    /// `text_format`: Envoy's command operators.
-    Text(String),
-    /// `json_format`: keys with operators, in the order of configuration.
-    Json(Vec<(String, String)>),
+impl AccessLog {
+    /// A log to a file. Logs of one path share its writer.
+    pub fn new(path: &str, format: LogFormat, only_flags: ResponseFlags) -> Self {
+        AccessLog {
+            path: path.into(),
+            format,
+            only_flags,
+            sink: Sink::open(path),
+        }
+    }
 }
