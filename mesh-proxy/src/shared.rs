@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use crate::listener::Listeners;
 use crate::snapshot::Snapshot;
 use crate::snapshot::resources::Resources;
 use crate::telemetry::stats::Registry;
@@ -23,6 +24,8 @@ pub struct Shared {
     pub node: Node,
     /// How far shutting down has come.
     pub drain: watch::Sender<Drain>,
+    /// Listening sockets: readiness, addresses, open connections.
+    pub listeners: Listeners,
     /// The messages behind the snapshot, for dumps.
     pub resources: Resources,
     /// What has to be there before the proxy says that it is ready.
@@ -40,6 +43,7 @@ impl Shared {
             stats: Arc::default(),
             node,
             drain: watch::Sender::new(Drain::Running),
+            listeners: Listeners::default(),
             resources: Resources::default(),
             readiness: Readiness::default(),
             started: std::time::Instant::now(),

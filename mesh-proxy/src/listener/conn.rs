@@ -1,9 +1,12 @@
 //! One accepted connection, as its network filters see it.
 
+use std::cell::RefCell;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::snapshot::{FilterChain, Listener};
+use super::{Facts, choose};
+use crate::snapshot::{FilterChain, Listener, Snapshot, Terminal};
 
 /// Facts of an accepted connection; they do not change while it lives.
 #[derive(Debug, Clone)]
@@ -24,6 +27,134 @@ pub struct ConnInfo {
     pub alpn: Option<Vec<u8>>,
     /// Peer's proof of identity, when TLS was terminated here.
     pub tls: Option<TlsInfo>,
+    /// Port of the socket that it came in by. A connection to this very port was not captured: it must not be sent to its
+    /// original destination ([`ConnInfo::would_loop`]).
+    pub bound_port: u16,
+    /// What the filter chain was chosen by.
+    pub facts: Facts,
+    /// The choice under the newest snapshot that was looked at.
+    current: RefCell<Option<Current>>,
+}
+
+/// The chain that a connection has under one snapshot.
+#[derive(Debug, Clone)]
+struct Current {
+    version: u64,
+    listener: Arc<Listener>,
+    chain: Result<Arc<FilterChain>, Refusal>,
+}
+
+/// Why an open connection is not allowed any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// No filter chain matches, and there is no default one.
+    NoChain,
+    /// The chain needs TLS and the connection is plaintext (a port went from PERMISSIVE to STRICT).
+    NeedsTls,
+    /// The chain needs a client certificate and the caller has shown none.
+    NeedsClientCertificate,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Refusal::NoChain => "no filter chain matches it any more",
+            Refusal::NeedsTls => "its filter chain needs TLS now and the connection is plaintext",
+            Refusal::NeedsClientCertificate => "its filter chain needs a client certificate now",
+        })
+    }
+}
+
+impl ConnInfo {
+    /// A plaintext connection; `facts` name its ends.
+    pub fn new(listener: Arc<Listener>, chain: Arc<FilterChain>, local: SocketAddr, facts: Facts) -> Self {
+        ConnInfo {
+            listener,
+            chain,
+            remote: facts.source,
+            local,
+            destination: facts.destination,
+            sni: facts.sni.clone(),
+            alpn: None,
+            tls: None,
+            bound_port: local.port(),
+            facts,
+            current: RefCell::new(None),
+        }
+    }
+
+    /// The original destination is this proxy's own port: sending the connection there would bring it back for ever.
+    pub fn would_loop(&self) -> bool {
+        self.destination.port() == self.bound_port
+    }
+
+    /// What the connection is under a snapshot. Looked up once a snapshot.
+    ///
+    /// # Errors
+    /// When policy now forbids it.
+    pub fn reevaluate(&self, snapshot: &Snapshot) -> Result<Arc<FilterChain>, Refusal> {
+        let mut current = self.current.borrow_mut();
+        if let Some(known) = &*current
+            && known.version == snapshot.version
+        {
+            return known.chain.clone();
+        }
+        let (seen, chain) = match &*current {
+            Some(known) => (&known.listener, known.chain.clone()),
+            None => (&self.listener, Ok(self.chain.clone())),
+        };
+        // Connections outlive their listener: removing it only stops new ones.
+        let listener = snapshot.listeners.get(&self.listener.name).unwrap_or(seen);
+        let chain = if Arc::ptr_eq(listener, seen) {
+            chain
+        } else {
+            self.choose_again(listener)
+        };
+        *current = Some(Current {
+            version: snapshot.version,
+            listener: listener.clone(),
+            chain: chain.clone(),
+        });
+        chain
+    }
+
+    fn choose_again(&self, listener: &Listener) -> Result<Arc<FilterChain>, Refusal> {
+        let chosen = choose(listener, &self.facts).or_else(|| choose(listener, &self.decrypted_facts(listener)?));
+        let chain = chosen.ok_or(Refusal::NoChain)?;
+        match (&chain.tls, &self.tls) {
+            (Some(_), None) => Err(Refusal::NeedsTls),
+            (Some(tls), Some(peer)) if tls.require_client_certificate && !peer.mutual => {
+                Err(Refusal::NeedsClientCertificate)
+            }
+            _ => Ok(chain.clone()),
+        }
+    }
+
+    /// When a port stops to take TLS (mode DISABLE), connections whose TLS was terminated here go on by the chain that
+    /// plaintext of the same kind gets: they are no less safe than those.
+    fn decrypted_facts(&self, listener: &Listener) -> Option<Facts> {
+        let inspected = listener.inspectors.tls.as_ref();
+        if self.tls.is_none() || inspected.is_some_and(|tls| tls.runs_for(self.destination.port())) {
+            return None;
+        }
+        let protocols = match (&self.chain.terminal, self.alpn.as_deref()) {
+            (Terminal::Http(_), Some(b"h2")) => vec!["h2c".to_owned()],
+            (Terminal::Http(_), _) => vec!["http/1.1".to_owned()],
+            _ => Vec::new(),
+        };
+        Some(Facts {
+            tls: false,
+            sni: None,
+            protocols,
+            ..self.facts.clone()
+        })
+    }
+}
+
+/// The filter chain that an open connection has under a snapshot: later requests are served by its filters. `None` when
+/// policy does not allow the connection any more; it is about to be closed. Cheap: decided once a snapshot.
+pub fn current_chain(conn: &ConnInfo, snapshot: &Snapshot) -> Option<Arc<FilterChain>> {
+    conn.reevaluate(snapshot).ok()
 }
 
 /// What a terminated TLS connection says.

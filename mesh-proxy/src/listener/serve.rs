@@ -1,0 +1,217 @@
+//! The way of one connection: inspection, choice of a chain, TLS, filters.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rustls::server::Accepted;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use super::accept::{NewConnection, hand_over, original_destination};
+use super::inspect::{Ended, Inspected, inspect};
+use super::{ConnInfo, Detected, Facts, ListenerStats, Prefixed, Sniffer, choose};
+use crate::snapshot::{FilterChain, Listener, Terminal};
+use crate::telemetry::stats::Gauge;
+use crate::worker::Worker;
+use crate::{http, tcp, tls};
+
+/// Limit of a handshake where the chain sets none: a caller that stalls does not hold memory for ever.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Serves a connection in a task of its own.
+pub(super) fn spawn(connection: NewConnection, worker: &Rc<Worker>) {
+    let id = worker.connections.next_id();
+    let open = Open {
+        id,
+        worker: worker.clone(),
+    };
+    let task = tokio::task::spawn_local(run(connection, open));
+    worker.connections.insert(id, task.abort_handle());
+}
+
+/// The connection's entry in the worker's list; gone when its task is, however that ends.
+struct Open {
+    id: u64,
+    worker: Rc<Worker>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.worker.connections.remove(self.id);
+    }
+}
+
+/// A gauge that counts as long as this lives.
+struct Counted(Gauge);
+
+impl Counted {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Counted(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+async fn run(connection: NewConnection, open: Open) {
+    let worker = &open.worker;
+    let NewConnection {
+        mut stream,
+        remote,
+        owner,
+        bound_port,
+        load: _load,
+    } = connection;
+    let Ok(local) = stream.local_addr() else {
+        return; // Gone already.
+    };
+    // Small writes must not wait for acknowledgements of earlier ones.
+    let _ = stream.set_nodelay(true);
+    let snapshot = worker.snapshot();
+    let Some(listener) = snapshot.listeners.get(&owner).cloned() else {
+        return; // Removed while the connection was in the queue.
+    };
+    let destination = original_destination(&stream, &listener, local);
+    let listener = hand_over(worker, &snapshot, listener, destination, bound_port);
+    drop(snapshot);
+
+    let stats = worker.connections.stats(&worker.shared.stats, &listener.stat_prefix);
+    let mut facts = Facts::new(destination, remote);
+    let waiting = Counted::new(&stats.pre_cx_active);
+    let inspected = match look(&mut stream, &listener, destination.port()).await {
+        Ok(inspected) => inspected,
+        Err(Ended::Timeout) => {
+            stats.pre_cx_timeout.inc();
+            tracing::debug!(listener = %listener.name, %remote, %destination, "nothing to inspect came in time");
+            return;
+        }
+        Err(Ended::Remote) => {
+            stats.remote_close.inc();
+            return;
+        }
+    };
+    drop(waiting);
+    let Detected { tls, sni, protocols } = inspected.detected;
+    (facts.tls, facts.sni, facts.protocols) = (tls, sni, protocols);
+
+    // What is in force now, not when the caller came: it may have been silent for long.
+    let snapshot = worker.snapshot();
+    let listener = snapshot.listeners.get(&listener.name).cloned().unwrap_or(listener);
+    drop(snapshot);
+    stats.cx_total.inc();
+    let active = Active::new(&stats, worker.shared.listeners.gauge(listener.direction));
+    let Some(chain) = choose(&listener, &facts).cloned() else {
+        stats.no_filter_chain_match.inc();
+        tracing::debug!(
+            listener = %listener.name, %remote, %destination, tls = facts.tls, sni = facts.sni.as_deref(),
+            protocols = ?facts.protocols, "no filter chain matches"
+        );
+        return;
+    };
+    let mut conn = ConnInfo::new(listener, chain, local, facts);
+    conn.bound_port = bound_port;
+    if conn.chain.tls.is_some() {
+        let (hello, rest) = match inspected.hello {
+            Some((hello, rest)) => (Some(hello), rest),
+            None => (None, inspected.bytes),
+        };
+        Box::pin(terminate(stream, hello, rest, conn, &stats, &open)).await;
+    } else {
+        drop(inspected.hello);
+        hand_to_filters(Prefixed::new(inspected.bytes, stream), conn, &open).await;
+    }
+    drop(active);
+}
+
+/// Counts a connection in all the places where connections are counted.
+struct Active {
+    stats: Rc<ListenerStats>,
+    _active: Counted,
+    _direction: Counted,
+}
+
+impl Active {
+    fn new(stats: &Rc<ListenerStats>, direction: &Gauge) -> Self {
+        Active {
+            stats: stats.clone(),
+            _active: Counted::new(&stats.cx_active),
+            _direction: Counted::new(direction),
+        }
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.stats.cx_destroy.inc();
+    }
+}
+
+async fn look(stream: &mut TcpStream, listener: &Listener, port: u16) -> Result<Inspected, Ended> {
+    let inspectors = &listener.inspectors;
+    let tls = inspectors.tls.as_ref().is_some_and(|p| p.runs_for(port));
+    let http = inspectors.http.as_ref().is_some_and(|p| p.runs_for(port));
+    let sniffer = Sniffer::new(tls, http);
+    if !tls && !http {
+        return Ok(sniffer.finish());
+    }
+    inspect(stream, sniffer, inspectors.timeout, inspectors.continue_on_timeout).await
+}
+
+async fn terminate(
+    stream: TcpStream,
+    hello: Option<Box<Accepted>>,
+    rest: Bytes,
+    mut conn: ConnInfo,
+    stats: &ListenerStats,
+    open: &Open,
+) {
+    let chain: Arc<FilterChain> = conn.chain.clone();
+    let Some(context) = &chain.tls else { return };
+    let limit = chain.handshake_timeout.unwrap_or(HANDSHAKE_TIMEOUT);
+    let handshake = tls::accept(Prefixed::new(rest, stream), hello, context);
+    let failure = match tokio::time::timeout(limit, handshake).await {
+        Ok(Ok((stream, info))) => {
+            stats.ssl_handshake.inc();
+            let session = stream.get_ref().1;
+            conn.alpn = session.alpn_protocol().map(<[u8]>::to_vec);
+            if conn.sni.is_none() {
+                conn.sni = session.server_name().map(|name| Arc::from(name.to_ascii_lowercase()));
+            }
+            conn.tls = Some(info);
+            return hand_to_filters(stream, conn, open).await;
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("TLS handshake failed: not done within {limit:?}"),
+    };
+    stats.ssl_connection_error.inc();
+    tracing::info!(
+        listener = %conn.listener.name, chain = %chain.name, remote = %conn.remote, destination = %conn.destination,
+        "{failure}"
+    );
+}
+
+async fn hand_to_filters<I>(io: I, conn: ConnInfo, open: &Open)
+where
+    I: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let worker = open.worker.clone();
+    let conn = Rc::new(conn);
+    worker.connections.established(open.id, &conn);
+    // The snapshot may have changed during the handshake.
+    if let Err(refusal) = conn.reevaluate(&worker.snapshot()) {
+        tracing::info!(listener = %conn.listener.name, remote = %conn.remote, "closing a connection: {refusal}");
+        return;
+    }
+    // Boxed: the task is as large as its largest future, and most connections live in only one of them.
+    match conn.chain.terminal.clone() {
+        Terminal::Http(manager) => Box::pin(http::serve_connection(io, conn, manager, worker)).await,
+        Terminal::Tcp(proxy) => Box::pin(tcp::serve_connection(io, conn, proxy, worker)).await,
+        Terminal::Close => {}
+    }
+}
