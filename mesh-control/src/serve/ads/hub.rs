@@ -1,0 +1,185 @@
+//! Publishes snapshots, and compiles each once a proxy, on threads that may block.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime};
+
+use mesh_api::names::SpiffeId;
+use parking_lot::Mutex;
+use tokio::sync::{OnceCell, Semaphore, watch};
+
+use super::resources::Resources;
+use crate::compile::Proxy;
+
+/// Turns one snapshot into a proxy's resources. A pure function of the proxy; it may take its time.
+pub trait Generate: Send + Sync + 'static {
+    /// All resources of `proxy`.
+    fn generate(&self, proxy: &Proxy) -> Resources;
+}
+
+/// One published snapshot.
+pub struct Generation {
+    /// Counts up from 1.
+    pub number: u64,
+    /// When it was published.
+    pub at: Instant,
+    generate: Arc<dyn Generate>,
+    permits: Arc<Semaphore>,
+    compiled: Mutex<HashMap<String, Vec<Slot>>>,
+}
+
+struct Slot {
+    proxy: Arc<Proxy>,
+    cell: Arc<OnceCell<Arc<Resources>>>,
+}
+
+impl Generation {
+    /// The resources of a proxy, compiled by whoever asks first.
+    ///
+    /// # Errors
+    /// When the compile step panicked: a bug, which must not take other proxies with it.
+    pub async fn resources(&self, proxy: &Arc<Proxy>) -> Result<Arc<Resources>, String> {
+        let cell = self.cell(proxy);
+        let resources = cell
+            .get_or_try_init(|| async {
+                let permit = self.permits.clone().acquire_owned().await.map_err(|e| e.to_string())?;
+                let (generate, proxy) = (self.generate.clone(), proxy.clone());
+                let started = Instant::now();
+                let resources = tokio::task::spawn_blocking(move || {
+                    let _permit = permit;
+                    generate.generate(&proxy)
+                })
+                .await
+                .map_err(|e| format!("the compile step failed: {e}"))?;
+                metrics::histogram!("pilot_xds_push_time", "type" => "compile").record(started.elapsed());
+                Ok::<_, String>(Arc::new(resources))
+            })
+            .await?;
+        Ok(resources.clone())
+    }
+
+    fn cell(&self, proxy: &Arc<Proxy>) -> Arc<OnceCell<Arc<Resources>>> {
+        let mut compiled = self.compiled.lock();
+        let slots = compiled.entry(proxy.id.to_string()).or_default();
+        if let Some(slot) = slots.iter().find(|s| s.proxy == *proxy) {
+            return slot.cell.clone();
+        }
+        let cell = Arc::new(OnceCell::new());
+        slots.push(Slot {
+            proxy: proxy.clone(),
+            cell: cell.clone(),
+        });
+        cell
+    }
+}
+
+/// What is known of one connected proxy, for tools.
+#[derive(Debug)]
+pub struct Connection {
+    /// The proxy.
+    pub proxy: Arc<Proxy>,
+    /// Address of the other end.
+    pub peer: String,
+    /// Proven identity.
+    pub identity: Option<SpiffeId>,
+    /// `delta` or `state of the world`.
+    pub form: &'static str,
+    /// Since when.
+    pub since: SystemTime,
+    /// What changes.
+    pub status: Mutex<Status>,
+}
+
+/// Where a connected proxy stands.
+#[derive(Debug, Default)]
+pub struct Status {
+    /// Snapshot that it was sent last.
+    pub sent: u64,
+    /// Snapshot that it has taken wholly.
+    pub settled: u64,
+    /// By type URL: resources held, names refused, whether an answer is awaited.
+    pub types: BTreeMap<String, (usize, Vec<String>, bool)>,
+    /// By type URL: what the proxy said when it last refused something that is still refused.
+    pub errors: BTreeMap<String, String>,
+    /// What it should hold.
+    pub resources: Arc<Resources>,
+}
+
+/// Where snapshots are published and proxies are known.
+pub struct Hub {
+    current: watch::Sender<Arc<Generation>>,
+    permits: Arc<Semaphore>,
+    connections: Mutex<BTreeMap<u64, Arc<Connection>>>,
+    next_connection: AtomicU64,
+}
+
+impl Hub {
+    /// A hub with its first snapshot.
+    pub fn new(generate: Arc<dyn Generate>) -> Arc<Self> {
+        // As many compiles at once as there are processors; the rest of the work is waiting.
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let permits = Arc::new(Semaphore::new(processors));
+        let first = Arc::new(generation(1, generate, &permits));
+        Arc::new(Hub {
+            current: watch::Sender::new(first),
+            permits,
+            connections: Mutex::default(),
+            next_connection: AtomicU64::new(1),
+        })
+    }
+
+    /// Makes a snapshot the present one. Proxies that are busy with an older one take the newest when they are done.
+    pub fn publish(&self, generate: Arc<dyn Generate>) -> u64 {
+        let number = self.current.borrow().number + 1;
+        self.current
+            .send_replace(Arc::new(generation(number, generate, &self.permits)));
+        number
+    }
+
+    /// The present snapshot, and those to come.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Generation>> {
+        self.current.subscribe()
+    }
+
+    /// All connected proxies.
+    pub fn connections(&self) -> Vec<Arc<Connection>> {
+        self.connections.lock().values().cloned().collect()
+    }
+
+    /// Lists a connection for as long as the guard lives.
+    pub(super) fn connected(self: &Arc<Self>, connection: Connection) -> Connected {
+        let key = self.next_connection.fetch_add(1, Ordering::Relaxed);
+        let connection = Arc::new(connection);
+        self.connections.lock().insert(key, connection.clone());
+        metrics::gauge!("pilot_xds", "version" => env!("CARGO_PKG_VERSION")).increment(1.0);
+        Connected {
+            hub: self.clone(),
+            key,
+            connection,
+        }
+    }
+}
+
+fn generation(number: u64, generate: Arc<dyn Generate>, permits: &Arc<Semaphore>) -> Generation {
+    Generation {
+        number,
+        at: Instant::now(),
+        generate,
+        permits: permits.clone(),
+        compiled: Mutex::default(),
+    }
+}
+
+pub(super) struct Connected {
+    hub: Arc<Hub>,
+    key: u64,
+    pub(super) connection: Arc<Connection>,
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.hub.connections.lock().remove(&self.key);
+        metrics::gauge!("pilot_xds", "version" => env!("CARGO_PKG_VERSION")).decrement(1.0);
+    }
+}

@@ -1,0 +1,19 @@
+//! Aggregated discovery: each proxy is sent what changed for it, in an order that breaks nothing.
+//!
+//! - [`resources`]: what one proxy should hold, by type and name, with a version (a hash of the bytes) each.
+//! - [`session`]: one stream's state as a pure state machine: what the proxy asked for, holds and refused. Both forms of
+//!   the protocol drive it; [`wire`] translates.
+//! - [`hub`]: publishes snapshots and compiles them once a proxy, off the network threads.
+//! - [`server`]: the gRPC service, one task a stream.
+//! - [`node`]: who the proxy says it is, checked against who it has proven to be.
+
+pub mod hub;
+pub mod node;
+pub mod resources;
+pub mod server;
+pub mod session;
+mod watch;
+pub mod wire;
+
+#[cfg(test)]
+mod session_tests;

@@ -1,0 +1,355 @@
+//! One stream's state: a pure state machine, without sockets and with the time handed in.
+//!
+//! Order of a change (make before break): clusters, endpoints; when the proxy has taken them, listeners and routes; when
+//! it has taken those, removals the other way round. Secrets and the name table stand by themselves. What a proxy asks for
+//! by name is answered at once, whatever is on its way.
+//!
+//! A refused response is split until the bad resource stands alone, so that it keeps back nothing else; the refused version
+//! is not sent again until it changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mesh_api::envoy::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
+
+use super::resources::{Resource, Resources, wildcard_by_default};
+use super::watch::{Held, Outcome, Watch};
+
+/// Listeners and routes wait at most this long for the proxy to take new clusters with their endpoints.
+const HOLD_LIMIT: Duration = Duration::from_secs(2);
+/// A proxy that comes back asks for its types one after the other; clusters are not removed before it asked for routes.
+const START_GRACE: Duration = Duration::from_secs(1);
+
+/// What a proxy says in one request.
+#[derive(Debug, Default, Clone)]
+pub struct Ask {
+    /// Type of resource.
+    pub type_url: String,
+    /// Response that this answers; `None` in a request that answers none.
+    pub nonce: Option<u64>,
+    /// Why the response was refused.
+    pub error: Option<String>,
+    /// Names asked for (`*`: everything).
+    pub subscribe: Vec<String>,
+    /// Names no longer wanted.
+    pub unsubscribe: Vec<String>,
+    /// What the proxy holds from an earlier stream, with versions.
+    pub initial: BTreeMap<String, String>,
+}
+
+/// One response.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Push {
+    /// Type of resource.
+    pub type_url: String,
+    /// To be echoed by the proxy.
+    pub nonce: u64,
+    /// New and changed resources.
+    pub upserts: Vec<(String, Resource)>,
+    /// Names that are gone (or that were asked for and are not there).
+    pub removed: Vec<String>,
+}
+
+/// A refusal, for logs and metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Type of resource.
+    pub type_url: String,
+    /// What the proxy says.
+    pub error: String,
+    /// The resources refused; empty while the search for the bad one goes on.
+    pub names: Vec<String>,
+}
+
+/// The state.
+#[derive(Debug)]
+pub struct Session {
+    resources: Arc<Resources>,
+    watches: BTreeMap<String, Watch>,
+    next_nonce: u64,
+    started: Instant,
+    /// New clusters whose endpoints the proxy has yet to ask for.
+    awaited: BTreeSet<String>,
+    hold_until: Option<Instant>,
+    refusals: Vec<Refusal>,
+}
+
+impl Session {
+    /// A new stream of a proxy that should hold `resources`.
+    pub fn new(resources: Arc<Resources>, now: Instant) -> Self {
+        Session {
+            resources,
+            watches: BTreeMap::new(),
+            next_nonce: 0,
+            started: now,
+            awaited: BTreeSet::new(),
+            hold_until: None,
+            refusals: Vec::new(),
+        }
+    }
+
+    /// What the proxy should hold.
+    pub fn resources(&self) -> &Arc<Resources> {
+        &self.resources
+    }
+
+    /// Refusals since the last call.
+    pub fn take_refusals(&mut self) -> Vec<Refusal> {
+        std::mem::take(&mut self.refusals)
+    }
+
+    /// The proxy should hold these from now on.
+    pub fn update(&mut self, resources: Arc<Resources>, now: Instant) -> Vec<Push> {
+        self.resources = resources;
+        let endpoints = self.resources.of(ENDPOINT);
+        self.awaited.retain(|n| endpoints.contains_key(n));
+        self.pump(now)
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Instant) -> Vec<Push> {
+        self.pump(now)
+    }
+
+    /// When [`Session::tick`] is to be called if nothing else happens.
+    pub fn deadline(&self, now: Instant) -> Option<Instant> {
+        let late = self.watches.values().filter_map(Watch::deadline);
+        let start = self.started + START_GRACE;
+        late.chain(self.hold_until).chain([start]).filter(|d| *d > now).min()
+    }
+
+    /// Everything that the proxy asked for has been sent and answered.
+    pub fn settled(&self, now: Instant) -> bool {
+        self.watches
+            .keys()
+            .all(|t| self.clear(t, now) && self.gone(t).is_empty())
+    }
+
+    /// What the proxy holds of a type, as far as this stream knows the bytes.
+    pub fn held(&self, type_url: &str) -> Vec<(String, Resource)> {
+        let held = self.watches.get(type_url).into_iter().flat_map(|w| &w.held);
+        held.filter_map(|(n, h)| Some((n.clone(), h.resource.clone()?)))
+            .collect()
+    }
+
+    /// Names (not by wildcard) that the proxy asked for.
+    pub fn names(&self, type_url: &str) -> Option<&BTreeSet<String>> {
+        self.watches.get(type_url).map(|w| &w.names)
+    }
+
+    /// The last nonce sent for a type; 0 before the first.
+    pub fn last_nonce(&self, type_url: &str) -> u64 {
+        self.watches.get(type_url).map_or(0, |w| w.last_nonce)
+    }
+
+    /// Types asked for, each with the number of resources held and refused, and whether an answer is awaited.
+    pub fn overview(&self, now: Instant) -> BTreeMap<String, (usize, Vec<String>, bool)> {
+        let one = |w: &Watch| (w.held.len(), w.rejected.keys().cloned().collect(), !w.idle(now));
+        self.watches.iter().map(|(t, w)| (t.clone(), one(w))).collect()
+    }
+
+    /// A request of the proxy.
+    pub fn ask(&mut self, ask: Ask, now: Instant) -> Vec<Push> {
+        let type_url = ask.type_url;
+        let first = !self.watches.contains_key(&type_url);
+        let watch = self.watches.entry(type_url.clone()).or_default();
+        if let Some(nonce) = ask.nonce {
+            let outcome = watch.answered(nonce, ask.error.is_none());
+            self.note(&type_url, &outcome, ask.error);
+        }
+        let watch = self.watches.entry(type_url.clone()).or_default();
+        for name in &ask.unsubscribe {
+            if name == "*" {
+                watch.wildcard = false;
+            } else {
+                watch.unsubscribe(name);
+            }
+        }
+        let everything = ask.subscribe.iter().any(|n| n == "*")
+            || (first && ask.subscribe.is_empty() && wildcard_by_default(&type_url));
+        let fresh_wildcard = everything && !watch.wildcard;
+        watch.wildcard |= everything;
+        watch.names.extend(ask.subscribe.iter().filter(|n| *n != "*").cloned());
+        if first {
+            for (name, version) in ask.initial {
+                if watch.wants(&name) {
+                    let held = Held {
+                        version: version.into(),
+                        resource: None,
+                    };
+                    watch.held.insert(name, held);
+                }
+            }
+        }
+        let comes_back = first && !watch.held.is_empty();
+
+        // Asked for by name: answered now, except what a returning proxy holds already; that goes in order, by `pump`.
+        let wanted = self.resources.of(&type_url);
+        let mut names: BTreeSet<String> = ask.subscribe.into_iter().filter(|n| n != "*").collect();
+        if fresh_wildcard && !comes_back {
+            names.extend(wanted.keys().cloned());
+        }
+        watch.owes_answer |= fresh_wildcard;
+        if comes_back {
+            names.retain(|n| !watch.held.contains_key(n));
+        }
+        names.retain(|n| wanted.get(n).is_none_or(|r| watch.rejected.get(n) != Some(&r.version)));
+        let (names, missing): (Vec<_>, Vec<_>) = names.into_iter().partition(|n| wanted.contains_key(n));
+        if type_url == ENDPOINT {
+            names.iter().for_each(|n| {
+                self.awaited.remove(n);
+            });
+        }
+        let mut out = Vec::new();
+        if !names.is_empty() || !missing.is_empty() {
+            self.send(&type_url, names, missing, now, &mut out);
+        }
+        out.extend(self.pump(now));
+        out
+    }
+
+    fn note(&mut self, type_url: &str, outcome: &Outcome, error: Option<String>) {
+        let names: Vec<String> = match outcome {
+            Outcome::Refused(names) => names.iter().map(|(n, _)| n.clone()).collect(),
+            Outcome::Split(_) => Vec::new(),
+            Outcome::Accepted | Outcome::Unknown => return,
+        };
+        if type_url == CLUSTER
+            && let Outcome::Refused(refused) = outcome
+        {
+            refused.iter().for_each(|(n, _)| {
+                self.awaited.remove(n);
+            });
+        }
+        self.refusals.push(Refusal {
+            type_url: type_url.to_owned(),
+            error: error.unwrap_or_default(),
+            names,
+        });
+    }
+
+    /// Sends what may be sent now.
+    fn pump(&mut self, now: Instant) -> Vec<Push> {
+        let mut out = Vec::new();
+        let ordered = [CLUSTER, ENDPOINT, LISTENER, ROUTE];
+        let own: Vec<String> = self
+            .watches
+            .keys()
+            .filter(|t| !ordered.contains(&t.as_str()))
+            .cloned()
+            .collect();
+        for type_url in own {
+            self.upsert(&type_url, now, &mut out);
+            self.remove(&type_url, now, &mut out);
+        }
+        self.upsert(CLUSTER, now, &mut out);
+        self.upsert(ENDPOINT, now, &mut out);
+        if self.may_route(now) {
+            self.upsert(LISTENER, now, &mut out);
+            self.upsert(ROUTE, now, &mut out);
+            if self.clear(LISTENER, now) && self.clear(ROUTE, now) {
+                self.remove(ROUTE, now, &mut out);
+                self.remove(LISTENER, now, &mut out);
+            }
+            let quiet = [LISTENER, ROUTE]
+                .into_iter()
+                .all(|t| self.clear(t, now) && self.gone(t).is_empty());
+            let known = self.watches.contains_key(ROUTE) || now >= self.started + START_GRACE;
+            if quiet && known {
+                self.remove(ENDPOINT, now, &mut out);
+                self.remove(CLUSTER, now, &mut out);
+            }
+        }
+        out
+    }
+
+    /// Whether listeners and routes may be sent: the clusters that they name are there.
+    fn may_route(&mut self, now: Instant) -> bool {
+        let ready = self.clear(CLUSTER, now) && self.clear(ENDPOINT, now) && self.awaited.is_empty();
+        if ready {
+            self.hold_until = None;
+            return true;
+        }
+        let until = *self.hold_until.get_or_insert(now + HOLD_LIMIT);
+        if now >= until {
+            self.awaited.clear();
+            self.hold_until = None;
+            return true;
+        }
+        false
+    }
+
+    /// Nothing of the type is on its way or to be sent (removals aside).
+    fn clear(&self, type_url: &str, now: Instant) -> bool {
+        self.watches
+            .get(type_url)
+            .is_none_or(|w| w.idle(now) && !w.has_due(self.resources.of(type_url)))
+    }
+
+    fn gone(&self, type_url: &str) -> Vec<String> {
+        let wanted = self.resources.of(type_url);
+        self.watches.get(type_url).map(|w| w.gone(wanted)).unwrap_or_default()
+    }
+
+    fn upsert(&mut self, type_url: &str, now: Instant, out: &mut Vec<Push>) {
+        let Some(watch) = self.watches.get_mut(type_url) else {
+            return;
+        };
+        if !watch.idle(now) {
+            return;
+        }
+        let owes = watch.owes_answer;
+        let names = watch.due(self.resources.of(type_url));
+        if owes || !names.is_empty() {
+            self.send(type_url, names, Vec::new(), now, out);
+        }
+    }
+
+    fn remove(&mut self, type_url: &str, now: Instant, out: &mut Vec<Push>) {
+        let gone = self.gone(type_url);
+        if !gone.is_empty() && self.watches.get(type_url).is_some_and(|w| w.idle(now)) {
+            self.send(type_url, Vec::new(), gone, now, out);
+        }
+    }
+
+    fn send(&mut self, type_url: &str, names: Vec<String>, removed: Vec<String>, now: Instant, out: &mut Vec<Push>) {
+        if type_url == CLUSTER {
+            self.before_clusters(&names);
+        }
+        self.next_nonce += 1;
+        let watch = self.watches.entry(type_url.to_owned()).or_default();
+        let upserts = watch.send(self.next_nonce, names, &removed, self.resources.of(type_url), now);
+        out.push(Push {
+            type_url: type_url.to_owned(),
+            nonce: self.next_nonce,
+            upserts,
+            removed,
+        });
+    }
+
+    /// A new cluster waits in the proxy until its endpoints come. So does a changed one in Envoy, which does not ask for
+    /// them again: they are sent again.
+    fn before_clusters(&mut self, names: &[String]) {
+        let held: BTreeSet<String> = self
+            .watches
+            .get(CLUSTER)
+            .map(|w| w.held.keys().cloned().collect())
+            .unwrap_or_default();
+        for name in names {
+            if !self.resources.of(ENDPOINT).contains_key(name) {
+                continue;
+            }
+            match self.watches.get_mut(ENDPOINT) {
+                Some(watch) if watch.wants(name) => {
+                    if held.contains(name) {
+                        watch.forced.insert(name.clone());
+                    }
+                }
+                _ => {
+                    self.awaited.insert(name.clone());
+                }
+            }
+        }
+    }
+}

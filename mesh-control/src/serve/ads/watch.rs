@@ -1,0 +1,176 @@
+//! One type's part of a stream: what is asked for, held, refused and on its way.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::resources::{ByName, Resource};
+
+/// A proxy that has not answered for this long is sent newer configuration all the same.
+const ACK_LIMIT: Duration = Duration::from_secs(5);
+
+/// What the proxy holds under one name.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    pub(super) version: Arc<str>,
+    /// `None` when the proxy brought it along from an earlier stream.
+    pub(super) resource: Option<Resource>,
+}
+
+/// A response on its way.
+#[derive(Debug)]
+pub(super) struct Sent {
+    /// Name, version sent, and what was held before.
+    upserts: Vec<(String, Arc<str>, Option<Held>)>,
+    at: Instant,
+}
+
+/// What became of a response.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The proxy has it.
+    Accepted,
+    /// These names (with their versions) are refused and will not be sent again until they change.
+    Refused(Vec<(String, Arc<str>)>),
+    /// Refused as a whole: its halves will be tried, so that one bad resource does not keep the others back.
+    Split(Vec<String>),
+    /// No such response is on its way: an answer to an older one.
+    Unknown,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    pub(super) wildcard: bool,
+    pub(super) names: BTreeSet<String>,
+    pub(super) held: BTreeMap<String, Held>,
+    pub(super) rejected: BTreeMap<String, Arc<str>>,
+    /// To be sent again although unchanged.
+    pub(super) forced: BTreeSet<String>,
+    /// A first request by wildcard is answered even when there is nothing to say.
+    pub(super) owes_answer: bool,
+    pub(super) last_nonce: u64,
+    in_flight: BTreeMap<u64, Sent>,
+    retry: VecDeque<Vec<String>>,
+}
+
+impl Watch {
+    pub(super) fn wants(&self, name: &str) -> bool {
+        self.wildcard || self.names.contains(name)
+    }
+
+    /// Nothing is on its way (or the proxy is late with its answer).
+    pub(super) fn idle(&self, now: Instant) -> bool {
+        self.in_flight.values().all(|s| now >= s.at + ACK_LIMIT)
+    }
+
+    /// When a late answer is no longer waited for.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.in_flight.values().map(|s| s.at + ACK_LIMIT).max()
+    }
+
+    /// Names that are to be sent now, and whether this is all there is.
+    pub(super) fn due(&mut self, wanted: &ByName) -> Vec<String> {
+        while let Some(part) = self.retry.front() {
+            let part: Vec<String> = part.iter().filter(|n| self.differs(n, wanted)).cloned().collect();
+            self.retry.pop_front();
+            if !part.is_empty() {
+                return part;
+            }
+        }
+        let all = wanted.keys().filter(|n| self.wants(n) && self.differs(n, wanted));
+        let all: Vec<String> = all.cloned().collect();
+        self.forced.clear();
+        all
+    }
+
+    /// As [`Watch::due`], without taking anything.
+    pub(super) fn has_due(&self, wanted: &ByName) -> bool {
+        self.owes_answer || wanted.keys().any(|n| self.wants(n) && self.differs(n, wanted))
+    }
+
+    /// Whether the proxy lacks the wanted version and has not refused it.
+    fn differs(&self, name: &str, wanted: &ByName) -> bool {
+        let Some(resource) = wanted.get(name) else { return false };
+        if self.rejected.get(name) == Some(&resource.version) {
+            return false;
+        }
+        self.forced.contains(name) || self.held.get(name).is_none_or(|h| h.version != resource.version)
+    }
+
+    /// Names that the proxy holds and that are gone.
+    pub(super) fn gone(&self, wanted: &ByName) -> Vec<String> {
+        self.held.keys().filter(|n| !wanted.contains_key(*n)).cloned().collect()
+    }
+
+    /// Notes what is sent; gives the resources.
+    pub(super) fn send(
+        &mut self,
+        nonce: u64,
+        names: Vec<String>,
+        removed: &[String],
+        wanted: &ByName,
+        now: Instant,
+    ) -> Vec<(String, Resource)> {
+        let mut upserts = Vec::with_capacity(names.len());
+        let mut sent = Vec::with_capacity(names.len());
+        for name in names {
+            let Some(resource) = wanted.get(&name).cloned() else {
+                continue;
+            };
+            let held = Held {
+                version: resource.version.clone(),
+                resource: Some(resource.clone()),
+            };
+            self.rejected.remove(&name);
+            let before = self.held.insert(name.clone(), held);
+            sent.push((name.clone(), resource.version.clone(), before));
+            upserts.push((name, resource));
+        }
+        for name in removed {
+            self.held.remove(name);
+            self.rejected.remove(name);
+        }
+        self.owes_answer = false;
+        self.last_nonce = nonce;
+        self.in_flight.insert(nonce, Sent { upserts: sent, at: now });
+        upserts
+    }
+
+    /// The proxy's answer to a response.
+    pub(super) fn answered(&mut self, nonce: u64, accepted: bool) -> Outcome {
+        let Some(sent) = self.in_flight.remove(&nonce) else {
+            return Outcome::Unknown;
+        };
+        if accepted {
+            return Outcome::Accepted;
+        }
+        let mut names = Vec::new();
+        for (name, version, before) in sent.upserts {
+            // A newer version may be on its way already; then this one does not matter any more.
+            if self.held.get(&name).is_some_and(|h| h.version == version) {
+                match before {
+                    Some(before) => self.held.insert(name.clone(), before),
+                    None => self.held.remove(&name),
+                };
+                names.push((name, version));
+            }
+        }
+        if names.len() > 1 {
+            let names: Vec<String> = names.into_iter().map(|(n, _)| n).collect();
+            let (first, second) = names.split_at(names.len() / 2);
+            self.retry.push_front(second.to_vec());
+            self.retry.push_front(first.to_vec());
+            return Outcome::Split(names);
+        }
+        self.rejected.extend(names.iter().cloned());
+        Outcome::Refused(names)
+    }
+
+    pub(super) fn unsubscribe(&mut self, name: &str) {
+        self.names.remove(name);
+        if !self.wildcard {
+            self.held.remove(name);
+            self.rejected.remove(name);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The two forms of the protocol, delta and state of the world, in terms of [`Session`].
+
+use std::collections::BTreeSet;
+
+use mesh_api::envoy::pb::envoy::config::core::v3::{ControlPlane, Node};
+use mesh_api::envoy::pb::envoy::service::discovery::v3 as xds;
+use sha2::{Digest, Sha256};
+
+use super::resources::{Resource, wildcard_by_default};
+use super::session::{Ask, Push, Session};
+
+/// One form of the protocol.
+pub(super) trait Wire: Send + 'static {
+    /// What it is called in logs and by tools.
+    const NAME: &'static str;
+    /// The proxy's message.
+    type Request: Send + 'static;
+    /// Ours.
+    type Response: Send + 'static;
+
+    fn node(request: &Self::Request) -> Option<&Node>;
+    fn ask(request: Self::Request, session: &Session) -> Ask;
+    /// `None` when this form has no words for it; then it counts as answered.
+    fn response(push: Push, session: &Session) -> Option<Self::Response>;
+}
+
+pub(super) enum Delta {}
+pub(super) enum StateOfTheWorld {}
+
+impl Wire for Delta {
+    const NAME: &'static str = "delta";
+    type Request = xds::DeltaDiscoveryRequest;
+    type Response = xds::DeltaDiscoveryResponse;
+
+    fn node(request: &Self::Request) -> Option<&Node> {
+        request.node.as_ref()
+    }
+
+    fn ask(request: Self::Request, _: &Session) -> Ask {
+        Ask {
+            nonce: nonce(&request.response_nonce),
+            error: request.error_detail.map(|e| e.message),
+            subscribe: request.resource_names_subscribe,
+            unsubscribe: request.resource_names_unsubscribe,
+            initial: request.initial_resource_versions.into_iter().collect(),
+            type_url: request.type_url,
+        }
+    }
+
+    fn response(push: Push, _: &Session) -> Option<Self::Response> {
+        let one = |(name, resource): (String, Resource)| xds::Resource {
+            name,
+            version: resource.version.to_string(),
+            resource: Some((*resource.body).clone()),
+            ..Default::default()
+        };
+        Some(xds::DeltaDiscoveryResponse {
+            system_version_info: version(&push.upserts),
+            resources: push.upserts.into_iter().map(one).collect(),
+            type_url: push.type_url,
+            removed_resources: push.removed,
+            nonce: push.nonce.to_string(),
+            control_plane: control_plane(),
+            ..Default::default()
+        })
+    }
+}
+
+impl Wire for StateOfTheWorld {
+    const NAME: &'static str = "state of the world";
+    type Request = xds::DiscoveryRequest;
+    type Response = xds::DiscoveryResponse;
+
+    fn node(request: &Self::Request) -> Option<&Node> {
+        request.node.as_ref()
+    }
+
+    fn ask(request: Self::Request, session: &Session) -> Ask {
+        let nonce = nonce(&request.response_nonce);
+        let none = BTreeSet::new();
+        let before = session.names(&request.type_url).unwrap_or(&none);
+        let names: BTreeSet<String> = request.resource_names.into_iter().filter(|n| n != "*").collect();
+        // An answer to an older response says nothing about names: the proxy repeats them all in its next one.
+        let stale = nonce.is_some_and(|n| n != session.last_nonce(&request.type_url));
+        let (subscribe, unsubscribe) = if stale {
+            metrics::counter!("pilot_xds_expired_nonce").increment(1);
+            (Vec::new(), Vec::new())
+        } else {
+            (
+                names.difference(before).cloned().collect(),
+                before.difference(&names).cloned().collect(),
+            )
+        };
+        Ask {
+            nonce,
+            error: request.error_detail.map(|e| e.message),
+            subscribe,
+            unsubscribe,
+            initial: Default::default(),
+            type_url: request.type_url,
+        }
+    }
+
+    fn response(push: Push, session: &Session) -> Option<Self::Response> {
+        // Clusters and listeners always come whole (what is missing is deleted); of the others, only what changed.
+        let resources = if wildcard_by_default(&push.type_url) {
+            session.held(&push.type_url)
+        } else if push.upserts.is_empty() {
+            return None;
+        } else {
+            push.upserts
+        };
+        Some(xds::DiscoveryResponse {
+            version_info: version(&resources),
+            resources: resources.into_iter().map(|(_, r)| (*r.body).clone()).collect(),
+            type_url: push.type_url,
+            nonce: push.nonce.to_string(),
+            control_plane: control_plane(),
+            ..Default::default()
+        })
+    }
+}
+
+fn nonce(text: &str) -> Option<u64> {
+    // What is no number was not ours; 0 never is either.
+    (!text.is_empty()).then(|| text.parse().unwrap_or(0))
+}
+
+fn control_plane() -> Option<ControlPlane> {
+    Some(ControlPlane {
+        identifier: concat!("mesh-control ", env!("CARGO_PKG_VERSION")).to_owned(),
+    })
+}
+
+/// One version for several resources.
+fn version(resources: &[(String, Resource)]) -> String {
+    let mut hash = Sha256::new();
+    for (name, resource) in resources {
+        for part in [name.as_bytes(), resource.version.as_bytes()] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+    }
+    hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()
+}
