@@ -107,6 +107,8 @@ pub struct Node {
     pub id: String,
     /// `node.cluster`.
     pub cluster: String,
+    /// SPIFFE URI of our own certificate, as far as it is known from the environment.
+    pub identity: Option<Arc<str>>,
     /// Istio's view of the workload; `None` when the bootstrap carries no Istio metadata, and then no Istio metrics are made.
     pub workload: Option<Workload>,
 }

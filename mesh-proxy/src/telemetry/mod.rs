@@ -9,6 +9,7 @@ pub mod access_log;
 pub mod flags;
 pub mod istio;
 pub mod peer;
+pub mod prometheus;
 pub mod request;
 pub mod stats;
 pub mod tcp;

@@ -172,6 +172,16 @@ pub fn finish(record: &RequestRecord, ctx: &RequestContext<'_>) {
     if ctx.manager.filters.iter().any(has_stats) {
         istio::request(record, ctx);
     }
+    if let Some(cluster) = &record.cluster
+        && record.upstream_host.is_some()
+        && record.response_code != 0
+    {
+        let took = record
+            .end
+            .unwrap_or_else(Instant::now)
+            .saturating_duration_since(record.start);
+        cluster.stats.upstream_rq_time.record(took.as_secs_f64() * 1000.0);
+    }
     for log in &ctx.manager.access_logs {
         access_log::log_request(log, record, ctx.conn);
     }

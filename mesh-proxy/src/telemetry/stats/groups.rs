@@ -1,89 +1,6 @@
-//! Statistics under Envoy's names. Handles are resolved when a snapshot is built; the request path only adds.
+//! Handles of each thing that has statistics, resolved together.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-
-use parking_lot::Mutex;
-
-/// A number that only grows.
-#[derive(Debug, Clone, Default)]
-pub struct Counter(Arc<AtomicU64>);
-
-impl Counter {
-    /// Adds one.
-    pub fn inc(&self) {
-        self.0.fetch_add(1, Relaxed);
-    }
-
-    /// Adds `n`.
-    pub fn add(&self, n: u64) {
-        self.0.fetch_add(n, Relaxed);
-    }
-
-    /// Value now.
-    pub fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-
-    /// Back to zero (`/reset_counters`).
-    pub fn reset(&self) {
-        self.0.store(0, Relaxed);
-    }
-}
-
-/// A number that goes up and down.
-#[derive(Debug, Clone, Default)]
-pub struct Gauge(Arc<AtomicI64>);
-
-impl Gauge {
-    /// Adds one.
-    pub fn inc(&self) {
-        self.0.fetch_add(1, Relaxed);
-    }
-
-    /// Takes one away.
-    pub fn dec(&self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
-
-    /// Sets it.
-    pub fn set(&self, n: i64) {
-        self.0.store(n, Relaxed);
-    }
-
-    /// Value now.
-    pub fn get(&self) -> i64 {
-        self.0.load(Relaxed)
-    }
-}
-
-/// All statistics of the process, by Envoy's dotted names.
-#[derive(Debug, Default)]
-pub struct Registry {
-    counters: Mutex<BTreeMap<String, Counter>>,
-    gauges: Mutex<BTreeMap<String, Gauge>>,
-}
-
-impl Registry {
-    /// The counter of this name, made when new.
-    pub fn counter(&self, name: &str) -> Counter {
-        get_or_make(&self.counters, name)
-    }
-
-    /// The gauge of this name, made when new.
-    pub fn gauge(&self, name: &str) -> Gauge {
-        get_or_make(&self.gauges, name)
-    }
-}
-
-fn get_or_make<T: Clone + Default>(all: &Mutex<BTreeMap<String, T>>, name: &str) -> T {
-    let mut all = all.lock();
-    if let Some(found) = all.get(name) {
-        return found.clone();
-    }
-    all.entry(name.to_owned()).or_default().clone()
-}
+use super::{Counter, Family, Gauge, Histogram, Registry};
 
 /// `cluster.<name>.*`
 #[derive(Debug, Default)]
@@ -140,13 +57,16 @@ pub struct ClusterStats {
     pub ssl_connection_error: Counter,
     /// `upstream_cx_none_healthy`
     pub upstream_cx_none_healthy: Counter,
+    /// `upstream_rq_time`, ms
+    pub upstream_rq_time: Histogram,
 }
 
 impl ClusterStats {
     /// Resolves the handles of one cluster.
     pub fn new(registry: &Registry, cluster: &str) -> Self {
-        let counter = |name: &str| registry.counter(&format!("cluster.{cluster}.{name}"));
-        let gauge = |name: &str| registry.gauge(&format!("cluster.{cluster}.{name}"));
+        let scope = registry.scope(Family::Cluster, cluster);
+        let counter = |name: &str| scope.counter(name);
+        let gauge = |name: &str| scope.gauge(name);
         ClusterStats {
             upstream_cx_total: counter("upstream_cx_total"),
             upstream_cx_active: gauge("upstream_cx_active"),
@@ -174,6 +94,7 @@ impl ClusterStats {
             ssl_handshake: counter("ssl.handshake"),
             ssl_connection_error: counter("ssl.connection_error"),
             upstream_cx_none_healthy: counter("upstream_cx_none_healthy"),
+            upstream_rq_time: scope.histogram("upstream_rq_time"),
         }
     }
 }
@@ -226,8 +147,9 @@ pub struct HttpStats {
 impl HttpStats {
     /// Resolves the handles of one connection manager.
     pub fn new(registry: &Registry, stat_prefix: &str) -> Self {
-        let counter = |name: &str| registry.counter(&format!("http.{stat_prefix}.{name}"));
-        let gauge = |name: &str| registry.gauge(&format!("http.{stat_prefix}.{name}"));
+        let scope = registry.scope(Family::Http, stat_prefix);
+        let counter = |name: &str| scope.counter(name);
+        let gauge = |name: &str| scope.gauge(name);
         HttpStats {
             downstream_cx_total: counter("downstream_cx_total"),
             downstream_cx_active: gauge("downstream_cx_active"),
@@ -279,10 +201,11 @@ pub struct ListenerStats {
 impl ListenerStats {
     /// Resolves the handles of one listener.
     pub fn new(registry: &Registry, stat_prefix: &str) -> Self {
-        let counter = |name: &str| registry.counter(&format!("listener.{stat_prefix}.{name}"));
+        let scope = registry.scope(Family::Listener, stat_prefix);
+        let counter = |name: &str| scope.counter(name);
         ListenerStats {
             downstream_cx_total: counter("downstream_cx_total"),
-            downstream_cx_active: registry.gauge(&format!("listener.{stat_prefix}.downstream_cx_active")),
+            downstream_cx_active: scope.gauge("downstream_cx_active"),
             downstream_cx_destroy: counter("downstream_cx_destroy"),
             downstream_pre_cx_timeout: counter("downstream_pre_cx_timeout"),
             no_filter_chain_match: counter("no_filter_chain_match"),
@@ -312,7 +235,8 @@ pub struct TcpStats {
 impl TcpStats {
     /// Resolves the handles of one TCP proxy.
     pub fn new(registry: &Registry, stat_prefix: &str) -> Self {
-        let counter = |name: &str| registry.counter(&format!("tcp.{stat_prefix}.{name}"));
+        let scope = registry.scope(Family::Tcp, stat_prefix);
+        let counter = |name: &str| scope.counter(name);
         TcpStats {
             downstream_cx_total: counter("downstream_cx_total"),
             downstream_cx_no_route: counter("downstream_cx_no_route"),
