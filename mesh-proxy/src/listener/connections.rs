@@ -7,10 +7,9 @@ use std::sync::Arc;
 
 use tokio::task::AbortHandle;
 
-use super::{ConnInfo, ListenerStats};
+use super::ConnInfo;
 use crate::shared::Drain;
 use crate::snapshot::{Listener, Map, Snapshot};
-use crate::telemetry::stats::Registry;
 use crate::worker::Worker;
 
 /// Open connections of one worker, with what the worker caches for accepting them.
@@ -18,7 +17,6 @@ use crate::worker::Worker;
 pub struct Connections {
     next: Cell<u64>,
     open: RefCell<Map<u64, Entry>>,
-    stats: RefCell<Map<Arc<str>, Rc<ListenerStats>>>,
     by_address: RefCell<ByAddress>,
 }
 
@@ -68,16 +66,6 @@ impl Connections {
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// The statistics of a listener, resolved once a worker.
-    pub(super) fn stats(&self, registry: &Registry, prefix: &Arc<str>) -> Rc<ListenerStats> {
-        if let Some(known) = self.stats.borrow().get(prefix) {
-            return known.clone();
-        }
-        let stats = Rc::new(ListenerStats::new(registry, prefix));
-        self.stats.borrow_mut().insert(prefix.clone(), stats.clone());
-        stats
     }
 
     /// The listener of an original destination: its own address, else the wildcard of its port.

@@ -15,7 +15,6 @@ mod manager;
 mod matching;
 mod prefixed;
 mod serve;
-mod stats;
 
 #[cfg(test)]
 mod tests;
@@ -26,4 +25,3 @@ pub use inspect::{Detected, Sniffer};
 pub use manager::{Bound, Listeners, start};
 pub use matching::{Facts, choose};
 pub use prefixed::Prefixed;
-pub use stats::ListenerStats;

@@ -1,5 +1,6 @@
 //! The way of one connection: inspection, choice of a chain, TLS, filters.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +12,12 @@ use tokio::net::TcpStream;
 
 use super::accept::{NewConnection, hand_over, original_destination};
 use super::inspect::{Ended, Inspected, inspect};
-use super::{ConnInfo, Detected, Facts, ListenerStats, Prefixed, Sniffer, choose};
-use crate::snapshot::{FilterChain, Listener, Terminal};
-use crate::telemetry::stats::Gauge;
+use super::{ConnInfo, Detected, Facts, Prefixed, Sniffer, choose};
+use crate::snapshot::{ChainMatch, FilterChain, Listener, Terminal};
+use crate::telemetry::flags::ResponseFlags;
+use crate::telemetry::stats::{Gauge, ListenerStats};
+use crate::telemetry::tcp::{TcpRecord, log_connection};
+use crate::tls::TlsError;
 use crate::worker::Worker;
 use crate::{http, tcp, tls};
 
@@ -81,22 +85,17 @@ async fn run(connection: NewConnection, open: Open) {
     let listener = hand_over(worker, &snapshot, listener, destination, bound_port);
     drop(snapshot);
 
-    let stats = worker.connections.stats(&worker.shared.stats, &listener.stat_prefix);
+    let stats = worker.telemetry.listener_stats(&listener.stat_prefix);
     let mut facts = Facts::new(destination, remote);
-    let waiting = Counted::new(&stats.pre_cx_active);
     let inspected = match look(&mut stream, &listener, destination.port()).await {
         Ok(inspected) => inspected,
         Err(Ended::Timeout) => {
-            stats.pre_cx_timeout.inc();
+            stats.downstream_pre_cx_timeout.inc();
             tracing::debug!(listener = %listener.name, %remote, %destination, "nothing to inspect came in time");
             return;
         }
-        Err(Ended::Remote) => {
-            stats.remote_close.inc();
-            return;
-        }
+        Err(Ended::Remote) => return,
     };
-    drop(waiting);
     let Detected { tls, sni, protocols } = inspected.detected;
     (facts.tls, facts.sni, facts.protocols) = (tls, sni, protocols);
 
@@ -104,7 +103,7 @@ async fn run(connection: NewConnection, open: Open) {
     let snapshot = worker.snapshot();
     let listener = snapshot.listeners.get(&listener.name).cloned().unwrap_or(listener);
     drop(snapshot);
-    stats.cx_total.inc();
+    stats.downstream_cx_total.inc();
     let active = Active::new(&stats, worker.shared.listeners.gauge(listener.direction));
     let Some(chain) = choose(&listener, &facts).cloned() else {
         stats.no_filter_chain_match.inc();
@@ -112,6 +111,7 @@ async fn run(connection: NewConnection, open: Open) {
             listener = %listener.name, %remote, %destination, tls = facts.tls, sni = facts.sni.as_deref(),
             protocols = ?facts.protocols, "no filter chain matches"
         );
+        log_unmatched(listener, local, facts);
         return;
     };
     let mut conn = ConnInfo::new(listener, chain, local, facts);
@@ -129,6 +129,24 @@ async fn run(connection: NewConnection, open: Open) {
     drop(active);
 }
 
+/// Writes the listener's access logs for a connection without a filter chain.
+fn log_unmatched(listener: Arc<Listener>, local: SocketAddr, facts: Facts) {
+    if listener.access_logs.is_empty() {
+        return;
+    }
+    let nothing = Arc::new(FilterChain {
+        name: Arc::from(""),
+        matches: ChainMatch::default(),
+        tls: None,
+        handshake_timeout: None,
+        filters: Vec::new(),
+        terminal: Terminal::Close,
+    });
+    let mut record = TcpRecord::new();
+    record.flags.set(ResponseFlags::NO_ROUTE_FOUND);
+    log_connection(&record, &ConnInfo::new(listener, nothing, local, facts));
+}
+
 /// Counts a connection in all the places where connections are counted.
 struct Active {
     stats: Rc<ListenerStats>,
@@ -140,7 +158,7 @@ impl Active {
     fn new(stats: &Rc<ListenerStats>, direction: &Gauge) -> Self {
         Active {
             stats: stats.clone(),
-            _active: Counted::new(&stats.cx_active),
+            _active: Counted::new(&stats.downstream_cx_active),
             _direction: Counted::new(direction),
         }
     }
@@ -148,7 +166,7 @@ impl Active {
 
 impl Drop for Active {
     fn drop(&mut self) {
-        self.stats.cx_destroy.inc();
+        self.stats.downstream_cx_destroy.inc();
     }
 }
 
@@ -186,7 +204,14 @@ async fn terminate(
             conn.tls = Some(info);
             return hand_to_filters(stream, conn, open).await;
         }
-        Ok(Err(error)) => error.to_string(),
+        Ok(Err(error)) => {
+            match error {
+                TlsError::Refused(_) => stats.ssl_fail_verify_error.inc(),
+                TlsError::NoCertificate => stats.ssl_fail_verify_no_cert.inc(),
+                _ => {}
+            }
+            error.to_string()
+        }
         Err(_) => format!("TLS handshake failed: not done within {limit:?}"),
     };
     stats.ssl_connection_error.inc();

@@ -1,18 +1,15 @@
-//! Opaque TCP.
+//! Opaque TCP: one connection in, one out, bytes both ways.
+//!
+//! - [`session`]: cluster, endpoint, connection, and the books on it;
+//! - [`exchange`]: the metadata that two proxies send each other ahead of the application's bytes;
+//! - [`copy`]: the bytes.
 
-use std::rc::Rc;
-use std::sync::Arc;
+mod copy;
+mod exchange;
+mod session;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+#[cfg(test)]
+mod tests;
 
-use crate::listener::ConnInfo;
-use crate::snapshot::TcpProxy;
-use crate::worker::Worker;
-
-/// Serves one downstream connection until it ends.
-pub async fn serve_connection<I>(io: I, conn: Rc<ConnInfo>, proxy: Arc<TcpProxy>, worker: Rc<Worker>)
-where
-    I: AsyncRead + AsyncWrite + Unpin + 'static,
-{
-    let _ = (io, conn, proxy, worker);
-}
+pub use copy::{End, Totals, copy_both};
+pub use session::serve_connection;

@@ -32,7 +32,13 @@ pub enum TlsError {
     /// The server name to ask for is none.
     #[error("{0:?} cannot be asked for as server name (SNI)")]
     ServerName(String),
-    /// The peer went away, does not speak TLS, refused us, or was refused; the text says which.
+    /// We refused the peer's certificate; the text names what it presented and what was expected.
+    #[error("TLS handshake failed: {0}")]
+    Refused(String),
+    /// The caller has to present a certificate and presented none.
+    #[error("TLS handshake failed: the peer presented no certificate, and mutual TLS needs one")]
+    NoCertificate,
+    /// The peer went away, does not speak TLS, or refused us; the text says which.
     #[error("TLS handshake failed: {0}")]
     Handshake(String),
 }
@@ -142,23 +148,22 @@ async fn with_refusal<T>(step: impl Future<Output = io::Result<T>>) -> Result<T,
         }
     })
     .await;
-    result.map_err(|e| TlsError::Handshake(refusal.unwrap_or_else(|| explain(&e))))
+    result.map_err(|error| refusal.map_or_else(|| explain(&error), TlsError::Refused))
 }
 
 /// The usual causes in an operator's words.
-fn explain(error: &io::Error) -> String {
-    match error.kind() {
+fn explain(error: &io::Error) -> TlsError {
+    let text = match error.kind() {
         io::ErrorKind::UnexpectedEof => "the peer closed the connection during the handshake".to_owned(),
         io::ErrorKind::ConnectionReset => "the peer reset the connection during the handshake".to_owned(),
         _ => match error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
+            Some(rustls::Error::NoCertificatesPresented) => return TlsError::NoCertificate,
             Some(rustls::Error::InvalidMessage(_)) => {
                 format!("the peer does not speak TLS ({error}); is the port plaintext, or the peer outside the mesh?")
             }
             Some(rustls::Error::AlertReceived(alert)) => format!("the peer refused us with alert {alert:?}"),
-            Some(rustls::Error::NoCertificatesPresented) => {
-                "the peer presented no certificate, and mutual TLS needs one".to_owned()
-            }
             _ => error.to_string(),
         },
-    }
+    };
+    TlsError::Handshake(text)
 }
