@@ -104,7 +104,7 @@ impl Lab {
             serve_udp("pod", UdpSocket::bind("127.0.0.1:15053").expect("bound"));
         });
         inside(&self.neighbour, || {
-            serve_udp("neighbour", UdpSocket::from(dual_stack(53, Type::DGRAM)))
+            serve_udp("neighbour", UdpSocket::from(dual_stack(53, Type::DGRAM)));
         });
     }
 
