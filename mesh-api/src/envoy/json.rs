@@ -75,7 +75,7 @@ impl Json {
     /// As [`Json::to_value`], and when the bytes are no such message.
     pub fn bytes_to_value(&self, type_name: &str, bytes: &[u8]) -> Result<Value, JsonError> {
         let descriptor = self.descriptor(type_name)?;
-        let message = DynamicMessage::decode(descriptor.clone(), bytes).map_err(|source| JsonError::Bytes {
+        let message = DynamicMessage::decode(descriptor, bytes).map_err(|source| JsonError::Bytes {
             type_name: type_name.to_owned(),
             source,
         })?;

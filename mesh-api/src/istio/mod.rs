@@ -11,10 +11,14 @@ mod envoy_filter;
 mod error;
 mod gateway;
 mod kind;
+#[cfg(test)]
+mod lab_tests;
 pub(crate) mod message;
 mod meta;
 mod object;
 mod parse;
+#[cfg(test)]
+mod parse_tests;
 mod proxy_config;
 mod security;
 mod service_entry;

@@ -93,7 +93,7 @@ macro_rules! any_object {
         }
 
         /// Reads a Kubernetes object.
-        pub(super) fn kubernetes_object(kind: Kind, value: Value) -> Result<AnyObject, Vec<FieldError>> {
+        pub(super) fn kubernetes_object(kind: Kind, value: &Value) -> Result<AnyObject, Vec<FieldError>> {
             match kind {
                 $(Kind::$kubernetes => kubernetes(value)
                     .map(|(object, warnings)| AnyObject::$kubernetes(Kubernetes { object, warnings }))

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     AnyObject, FieldError, Kind, Object, ObjectMeta,
-    error::write_field,
+    error::{At, Findings, write_field},
     object::{Spec, kubernetes_object},
 };
 
@@ -28,9 +28,45 @@ pub fn parse(api_version: &str, kind: &str, value: Value) -> Result<AnyObject, V
         };
         vec![FieldError::error(path, e.to_string())]
     })?;
+    if kind == Kind::AuthorizationPolicy {
+        refuse_empty_lists(&value["spec"]["rules"])?;
+    }
     let object = read(kind, value)?;
     let errors: Vec<FieldError> = object.validate().into_iter().filter(FieldError::is_error).collect();
     if errors.is_empty() { Ok(object) } else { Err(errors) }
+}
+
+/// In a policy, a list that is written and empty cannot be told from one that is left out once it is read, and means
+/// the contrary to most readers: `namespaces: []` would let everybody in.
+fn refuse_empty_lists(rules: &Value) -> Result<(), Vec<FieldError>> {
+    fn walk(at: &At<'_>, value: &Value, f: &mut Findings) {
+        match value {
+            Value::Array(list) if list.is_empty() => {
+                f.error(
+                    at,
+                    "is an empty list; leave the field out to match anything, or write values",
+                );
+            }
+            Value::Array(list) => {
+                for (i, entry) in list.iter().enumerate() {
+                    walk(&at.index(i), entry, f);
+                }
+            }
+            Value::Object(map) => {
+                for (key, entry) in map {
+                    walk(&at.field(key), entry, f);
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut findings = Findings::default();
+    // An empty list of rules is Istio's way to say that nothing is allowed.
+    if rules.as_array().is_some_and(|list| !list.is_empty()) {
+        let spec = At::root("spec");
+        walk(&spec.field("rules"), rules, &mut findings);
+    }
+    if findings.0.is_empty() { Ok(()) } else { Err(findings.0) }
 }
 
 fn read(kind: Kind, value: Value) -> Result<AnyObject, Vec<FieldError>> {
@@ -48,7 +84,7 @@ fn read(kind: Kind, value: Value) -> Result<AnyObject, Vec<FieldError>> {
         Kind::RequestAuthentication => istio(value).map(AnyObject::RequestAuthentication),
         Kind::AuthorizationPolicy => istio(value).map(AnyObject::AuthorizationPolicy),
         Kind::Telemetry => istio(value).map(AnyObject::Telemetry),
-        _ => kubernetes_object(kind, value),
+        _ => kubernetes_object(kind, &value),
     }
 }
 
@@ -121,11 +157,11 @@ pub fn deserialize<T: DeserializeOwned>(value: Value) -> Result<T, FieldError> {
 }
 
 /// Reads a Kubernetes object. Fields that its type does not know come back as warnings.
-pub(super) fn kubernetes<T: DeserializeOwned + Serialize>(value: Value) -> Result<(T, Vec<FieldError>), FieldError> {
+pub(super) fn kubernetes<T: DeserializeOwned + Serialize>(value: &Value) -> Result<(T, Vec<FieldError>), FieldError> {
     let object: T = deserialize(value.clone())?;
     let mut warnings = Vec::new();
     if let Ok(known) = serde_json::to_value(&object) {
-        unknown_fields(&value, &known, &mut String::new(), &mut warnings);
+        unknown_fields(value, &known, &mut String::new(), &mut warnings);
     }
     Ok((object, warnings))
 }
@@ -171,7 +207,7 @@ fn is_empty(value: &Value) -> bool {
 fn write_path(path: &serde_path_to_error::Path) -> String {
     use serde_path_to_error::Segment;
     let mut out = String::new();
-    for segment in path.iter() {
+    for segment in path {
         let first = out.is_empty();
         let _ = match segment {
             Segment::Seq { index } => write!(out, "[{index}]"),
