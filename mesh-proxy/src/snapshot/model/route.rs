@@ -365,6 +365,8 @@ pub struct Mirror {
     pub cluster: Arc<str>,
     /// Share, of a million.
     pub fraction: u32,
+    /// `disable_shadow_host_suffix_append`: the copy keeps the host; else it gets Envoy's `-shadow` behind it.
+    pub keep_host: bool,
 }
 
 /// `HashPolicy`.
@@ -400,6 +402,8 @@ pub struct Redirect {
     pub path: Option<String>,
     /// `prefix_rewrite`.
     pub prefix_rewrite: Option<String>,
+    /// `regex_rewrite`, as [`Forward::regex_rewrite`].
+    pub regex_rewrite: Option<(Regex, String)>,
     /// `response_code`, default 301.
     pub code: StatusCode,
     /// `strip_query`.

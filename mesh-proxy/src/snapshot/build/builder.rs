@@ -1,0 +1,640 @@
+//! The builder: updates in, snapshots out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use mesh_api::envoy::json::Json;
+use mesh_api::envoy::pb::envoy::config::cluster::v3 as cluster_pb;
+use mesh_api::envoy::pb::envoy::config::endpoint::v3 as endpoint_pb;
+use mesh_api::envoy::pb::envoy::config::listener::v3 as listener_pb;
+use mesh_api::envoy::pb::envoy::config::route::v3 as route_pb;
+use mesh_api::envoy::pb::envoy::extensions::transport_sockets::tls::v3 as tls_pb;
+use mesh_api::envoy::type_url;
+use prost::Message;
+
+use super::cluster::{Parts, cluster};
+use super::context::{Context, Deps};
+use super::endpoint::{EndpointSpec, Host, assignment};
+use super::entry::Entry;
+use super::invalid::{Invalid, Result};
+use super::listener::listener;
+use super::route::route_table;
+use super::secret::{Secrets, secret};
+use super::strict::check;
+use crate::shared::Shared;
+use crate::snapshot::resources::{Rejected, Resource, Source};
+use crate::snapshot::{Cluster, Discovery, DnsOptions, Listener, RouteAction, RouteTable, Secret, Snapshot, Target};
+use crate::telemetry::stats::ClusterStats;
+
+/// How long an object waits for what it depends on before it is put in force without. Envoy's default for one fetch.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Messages of one type that came together.
+#[derive(Debug, Clone, Default)]
+pub struct Update {
+    /// Type of all of them.
+    pub type_url: String,
+    /// New and changed ones.
+    pub set: Vec<Incoming>,
+    /// Names of those that are gone.
+    pub remove: Vec<String>,
+    /// `set` is all there is (state of the world): whatever else came dynamically is gone.
+    pub complete: bool,
+}
+
+/// One message.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    /// Resource name.
+    pub name: String,
+    /// Version, as the sender names it.
+    pub version: String,
+    /// The encoded message.
+    pub bytes: Vec<u8>,
+}
+
+/// What an update did.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// To be put in force, when anything changed.
+    pub snapshot: Option<Snapshot>,
+    /// What was refused; the versions before stay.
+    pub rejected: Vec<Rejection>,
+}
+
+/// One refused field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// Type of the resource.
+    pub type_url: String,
+    /// Name of the resource.
+    pub name: String,
+    /// Field; empty for the whole message.
+    pub path: String,
+    /// Why, and what to do.
+    pub message: String,
+}
+
+impl std::fmt::Display for Rejection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = self.type_url.rsplit('.').next().unwrap_or(&self.type_url);
+        write!(f, "{kind} {:?}: ", self.name)?;
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// Names that the objects need from the control plane.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wants {
+    /// EDS.
+    pub endpoints: BTreeSet<String>,
+    /// RDS.
+    pub routes: BTreeSet<String>,
+    /// SDS over ADS.
+    pub secrets: BTreeSet<String>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Builder {
+    shared: Arc<Shared>,
+    secrets: Secrets,
+    clusters: BTreeMap<String, Entry<Cluster>>,
+    routes: BTreeMap<String, Entry<RouteTable>>,
+    listeners: BTreeMap<String, Entry<Listener>>,
+    assigned: BTreeMap<String, Vec<EndpointSpec>>,
+    resolved: BTreeMap<String, Vec<Vec<IpAddr>>>,
+    version: u64,
+    patience: Duration,
+    /// Descriptors for the strict walk; kept while updates come, dropped by [`Builder::rest`].
+    json: Option<Json>,
+}
+
+/// What changed, for those that depend on it.
+#[derive(Debug, Default)]
+struct Changes {
+    secrets: BTreeSet<String>,
+    endpoints: BTreeSet<String>,
+    any: bool,
+}
+
+impl Builder {
+    /// Without configuration yet. Messages are kept in [`Shared::resources`].
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Builder {
+            shared,
+            secrets: Secrets::default(),
+            clusters: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            assigned: BTreeMap::new(),
+            resolved: BTreeMap::new(),
+            version: 0,
+            patience: PATIENCE,
+            json: None,
+        }
+    }
+
+    /// Another limit for waiting; zero for none, as `--mode validate` has it.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Takes an update.
+    pub fn apply(&mut self, update: &Update, source: Source) -> Applied {
+        let mut changes = Changes::default();
+        let mut rejected = Vec::new();
+        for incoming in &update.set {
+            if let Err(reasons) = self.accept(&update.type_url, incoming, source, &mut changes) {
+                self.note_rejection(&update.type_url, incoming, source, &reasons);
+                rejected.extend(reasons.into_iter().map(|reason| Rejection {
+                    type_url: update.type_url.clone(),
+                    name: incoming.name.clone(),
+                    path: reason.path,
+                    message: reason.message,
+                }));
+            }
+        }
+        let mut gone = update.remove.clone();
+        if update.complete {
+            let kept: BTreeSet<&str> = update.set.iter().map(|i| i.name.as_str()).collect();
+            let known = self.shared.resources.all(&update.type_url);
+            gone.extend(known.into_keys().filter(|name| !kept.contains(name.as_str())));
+        }
+        for name in gone {
+            self.remove(&update.type_url, &name, &mut changes);
+        }
+        self.rebuild(&changes);
+        Applied {
+            snapshot: self.settle(changes.any),
+            rejected,
+        }
+    }
+
+    /// Puts a secret in place that does not come by SDS: the workload's own identity and its roots.
+    pub fn set_secret(&mut self, name: &str, secret: Secret) -> Option<Snapshot> {
+        let mut changes = Changes::default();
+        if self.secrets.set(name, secret) {
+            changes.secrets.insert(name.to_owned());
+            changes.any = true;
+        }
+        self.rebuild(&changes);
+        self.settle(changes.any)
+    }
+
+    /// The addresses of each target of a DNS cluster, in the order of [`DnsOptions::targets`].
+    pub fn set_dns(&mut self, cluster: &str, addresses: Vec<Vec<IpAddr>>) -> Option<Snapshot> {
+        if self.resolved.get(cluster) == Some(&addresses) || !self.clusters.contains_key(cluster) {
+            return None;
+        }
+        self.resolved.insert(cluster.to_owned(), addresses);
+        self.rebuild_cluster(cluster);
+        self.settle(false)
+    }
+
+    /// Reads the files behind `file-cert:` and `file-root:` secrets again.
+    pub fn reread_files(&mut self) -> Option<Snapshot> {
+        let mut names: BTreeSet<String> = BTreeSet::new();
+        names.extend(self.clusters.values().flat_map(|e| e.deps.secrets.iter().cloned()));
+        names.extend(self.listeners.values().flat_map(|e| e.deps.secrets.iter().cloned()));
+        let changed = self.secrets.reread(names.iter().map(String::as_str));
+        let changes = Changes {
+            any: !changed.is_empty(),
+            secrets: changed.into_iter().collect(),
+            ..Changes::default()
+        };
+        self.rebuild(&changes);
+        self.settle(changes.any)
+    }
+
+    /// Ends waits whose time is over. To be called at [`Builder::deadline`].
+    pub fn tick(&mut self) -> Option<Snapshot> {
+        self.settle(false)
+    }
+
+    /// When a wait ends.
+    pub fn deadline(&self) -> Option<Instant> {
+        let clusters = self.clusters.values().filter_map(|e| e.deadline(self.patience));
+        let routes = self.routes.values().filter_map(|e| e.deadline(self.patience));
+        let listeners = self.listeners.values().filter_map(|e| e.deadline(self.patience));
+        clusters.chain(routes).chain(listeners).min()
+    }
+
+    /// Whether listeners wait for something.
+    pub fn listeners_warming(&self) -> bool {
+        self.listeners.values().any(Entry::warming)
+    }
+
+    /// Whether there is this secret.
+    pub fn has_secret(&self, name: &str) -> bool {
+        self.secrets.has(name)
+    }
+
+    /// DNS clusters and what has to be looked up for them.
+    pub fn dns_clusters(&self) -> Vec<(String, DnsOptions)> {
+        self.clusters
+            .iter()
+            .filter_map(|(name, entry)| dns_options(&entry.object).map(|o| (name.clone(), o.clone())))
+            .collect()
+    }
+
+    /// What the control plane is to be asked for.
+    pub fn wants(&self) -> Wants {
+        let mut out = Wants::default();
+        for entry in self.clusters.values() {
+            out.endpoints.extend(entry.deps.endpoints.clone());
+            out.secrets.extend(entry.deps.ads_secrets.iter().cloned());
+        }
+        for entry in self.listeners.values() {
+            out.routes.extend(entry.deps.routes.iter().cloned());
+            out.secrets.extend(entry.deps.ads_secrets.iter().cloned());
+        }
+        out
+    }
+
+    /// Drops what is only needed while updates come (10-20 MB of descriptors).
+    pub fn rest(&mut self) {
+        self.json = None;
+    }
+
+    // === accepting ===
+
+    fn accept(
+        &mut self,
+        type_url: &str,
+        incoming: &Incoming,
+        source: Source,
+        changes: &mut Changes,
+    ) -> std::result::Result<(), Vec<Invalid>> {
+        let before = self.shared.resources.get(type_url, &incoming.name);
+        if source != Source::Static && before.as_ref().is_some_and(|b| b.source == Source::Static) {
+            let reason = "the bootstrap has a static resource of this name, which stays";
+            return Err(vec![Invalid::new(reason)]);
+        }
+        let same = before
+            .as_ref()
+            .and_then(|b| b.bytes.as_deref())
+            .is_some_and(|b| b == incoming.bytes.as_slice());
+        if same {
+            self.shared.resources.update(type_url, &incoming.name, |r| {
+                r.version.clone_from(&incoming.version);
+                r.source = source;
+                r.rejected = None;
+            });
+            return Ok(());
+        }
+        // Endpoints are checked by their conversion: they change often.
+        if type_url != type_url::ENDPOINT {
+            let json = self.json.get_or_insert_with(Json::new);
+            let refused = check(json, type_url.rsplit('/').next().unwrap_or(type_url), &incoming.bytes);
+            if !refused.is_empty() {
+                return Err(refused);
+            }
+        }
+        let bytes: Arc<[u8]> = incoming.bytes.as_slice().into();
+        self.convert(type_url, &incoming.name, &bytes, changes)
+            .map_err(|e| vec![e])?;
+        let resource = Resource {
+            bytes: Some(bytes),
+            version: incoming.version.clone(),
+            source,
+            updated: SystemTime::now(),
+            rejected: None,
+            warming: false,
+        };
+        self.shared.resources.set(type_url, &incoming.name, resource);
+        Ok(())
+    }
+
+    fn convert(&mut self, type_url: &str, name: &str, bytes: &Arc<[u8]>, changes: &mut Changes) -> Result<()> {
+        match type_url {
+            type_url::CLUSTER => {
+                let message: cluster_pb::Cluster = decode(bytes)?;
+                named(name, &message.name)?;
+                let (object, deps) = self.make_cluster(&message)?;
+                put(&mut self.clusters, name, bytes, object, deps);
+            }
+            type_url::ENDPOINT => {
+                let message: endpoint_pb::ClusterLoadAssignment = decode(bytes)?;
+                named(name, &message.cluster_name)?;
+                let specs = assignment(&message)?;
+                if let Some(Host::Name(host)) = specs.iter().map(|s| &s.host).find(|h| matches!(h, Host::Name(_))) {
+                    return Err(Invalid::new(format!("{host:?} is no IP address")).under("endpoints"));
+                }
+                self.assigned.insert(name.to_owned(), specs);
+                changes.endpoints.insert(name.to_owned());
+            }
+            type_url::ROUTE => {
+                let message: route_pb::RouteConfiguration = decode(bytes)?;
+                named(name, &message.name)?;
+                let table = route_table(&message)?;
+                let deps = Deps {
+                    clusters: clusters_of(&table),
+                    ..Deps::default()
+                };
+                put(&mut self.routes, name, bytes, table, deps);
+            }
+            type_url::LISTENER => {
+                let message: listener_pb::Listener = decode(bytes)?;
+                let (object, deps) = self.make_listener(&message)?;
+                named(name, &object.name)?;
+                put(&mut self.listeners, name, bytes, object, deps);
+            }
+            type_url::SECRET => {
+                let message: tls_pb::Secret = decode(bytes)?;
+                named(name, &message.name)?;
+                if self.secrets.set(name, secret(&message)?) {
+                    changes.secrets.insert(name.to_owned());
+                    changes.any = true;
+                }
+            }
+            other => return Err(Invalid::new(format!("resources of type {other} are not implemented"))),
+        }
+        Ok(())
+    }
+
+    fn make_cluster(&mut self, message: &cluster_pb::Cluster) -> Result<(Cluster, Deps)> {
+        let old = self.clusters.get(&message.name).map(|e| e.object.clone());
+        let eds_name = message.eds_cluster_config.as_ref().map(|c| c.service_name.as_str());
+        let eds_name = eds_name.filter(|n| !n.is_empty()).unwrap_or(&message.name);
+        let stats = self.shared.stats.clone();
+        let mut context = Context::new(&mut self.secrets);
+        let parts = Parts {
+            assigned: self.assigned.get(eds_name).map(Vec::as_slice),
+            resolved: self.resolved.get(&message.name).map(Vec::as_slice).unwrap_or_default(),
+            old: old.as_deref(),
+            stats: &|name| ClusterStats::new(&stats, name),
+        };
+        let made = cluster(message, &parts, &mut context)?;
+        let deps = context.deps;
+        // Other targets: what was found for the old ones does not fit.
+        let targets = |c: &Cluster| dns_options(c).map(|o| o.targets.clone());
+        if old.as_deref().and_then(targets) != targets(&made) && self.resolved.remove(&message.name).is_some() {
+            return self.make_cluster(message);
+        }
+        Ok((made, deps))
+    }
+
+    fn make_listener(&mut self, message: &listener_pb::Listener) -> Result<(Listener, Deps)> {
+        let mut context = Context::new(&mut self.secrets);
+        let made = listener(message, &mut context)?;
+        Ok((made, context.deps))
+    }
+
+    fn note_rejection(&mut self, type_url: &str, incoming: &Incoming, source: Source, reasons: &[Invalid]) {
+        let message = reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        let rejected = Some(Rejected {
+            bytes: incoming.bytes.as_slice().into(),
+            version: incoming.version.clone(),
+            message,
+            at: SystemTime::now(),
+        });
+        let resources = &self.shared.resources;
+        if resources.get(type_url, &incoming.name).is_some() {
+            resources.update(type_url, &incoming.name, |r| r.rejected = rejected);
+            return;
+        }
+        let resource = Resource {
+            bytes: None,
+            version: String::new(),
+            source,
+            updated: SystemTime::now(),
+            rejected,
+            warming: false,
+        };
+        resources.set(type_url, &incoming.name, resource);
+    }
+
+    // === removing and following ===
+
+    fn remove(&mut self, type_url: &str, name: &str, changes: &mut Changes) {
+        let is_static = self
+            .shared
+            .resources
+            .get(type_url, name)
+            .is_some_and(|r| r.source == Source::Static);
+        if is_static {
+            return;
+        }
+        self.shared.resources.remove(type_url, name);
+        changes.any |= match type_url {
+            type_url::CLUSTER => {
+                self.resolved.remove(name);
+                self.clusters.remove(name).is_some()
+            }
+            type_url::ENDPOINT => {
+                let gone = self.assigned.remove(name).is_some();
+                if gone {
+                    changes.endpoints.insert(name.to_owned());
+                }
+                false
+            }
+            type_url::ROUTE => self.routes.remove(name).is_some(),
+            type_url::LISTENER => self.listeners.remove(name).is_some(),
+            type_url::SECRET => {
+                let gone = self.secrets.remove(name);
+                if gone {
+                    changes.secrets.insert(name.to_owned());
+                }
+                gone
+            }
+            _ => false,
+        };
+    }
+
+    /// Makes everything anew that depends on what changed.
+    fn rebuild(&mut self, changes: &Changes) {
+        if changes.secrets.is_empty() && changes.endpoints.is_empty() {
+            return;
+        }
+        let touched = |deps: &Deps| {
+            deps.endpoints.as_ref().is_some_and(|e| changes.endpoints.contains(e))
+                || !deps.secrets.is_disjoint(&changes.secrets)
+        };
+        let clusters: Vec<String> = names_where(&self.clusters, touched);
+        let listeners: Vec<String> = names_where(&self.listeners, touched);
+        for name in clusters {
+            self.rebuild_cluster(&name);
+        }
+        for name in listeners {
+            self.rebuild_listener(&name);
+        }
+    }
+
+    fn rebuild_cluster(&mut self, name: &str) {
+        let Some(bytes) = self.clusters.get(name).map(|e| e.bytes.clone()) else {
+            return;
+        };
+        let made = decode(&bytes).and_then(|message| self.make_cluster(&message));
+        match (made, self.clusters.get_mut(name)) {
+            (Ok((object, deps)), Some(entry)) => entry.replace(bytes, object, deps),
+            (Err(e), _) => tracing::warn!(cluster = name, "stays as it was: {e}"),
+            (Ok(_), None) => {}
+        }
+    }
+
+    fn rebuild_listener(&mut self, name: &str) {
+        let Some(bytes) = self.listeners.get(name).map(|e| e.bytes.clone()) else {
+            return;
+        };
+        let made = decode(&bytes).and_then(|message| self.make_listener(&message));
+        match (made, self.listeners.get_mut(name)) {
+            (Ok((object, deps)), Some(entry)) => entry.replace(bytes, object, deps),
+            (Err(e), _) => tracing::warn!(listener = name, "stays as it was: {e}"),
+            (Ok(_), None) => {}
+        }
+    }
+
+    // === putting in force ===
+
+    fn settle(&mut self, mut changed: bool) -> Option<Snapshot> {
+        let now = Instant::now();
+        let Builder {
+            secrets,
+            clusters,
+            routes,
+            listeners,
+            assigned,
+            resolved,
+            patience,
+            shared,
+            ..
+        } = self;
+        for (name, entry) in clusters.iter_mut() {
+            let endpoints = entry.deps.endpoints.as_ref().is_none_or(|e| assigned.contains_key(e));
+            let addresses = dns_options(&entry.object).is_none() || resolved.contains_key(name);
+            let complete = endpoints && addresses && entry.deps.secrets.iter().all(|s| secrets.has(s));
+            changed |= settle_one(shared, type_url::CLUSTER, name, entry, complete, now, *patience);
+        }
+        for (name, entry) in routes.iter_mut() {
+            // A cluster that nobody announced is not waited for: requests for it get 503.
+            let complete = entry
+                .deps
+                .clusters
+                .iter()
+                .all(|c| clusters.get(c).is_none_or(|c| c.live.is_some()));
+            changed |= settle_one(shared, type_url::ROUTE, name, entry, complete, now, *patience);
+        }
+        for (name, entry) in listeners.iter_mut() {
+            let tables = entry
+                .deps
+                .routes
+                .iter()
+                .all(|r| routes.get(r).is_some_and(|r| r.live.is_some()));
+            let complete = tables && entry.deps.secrets.iter().all(|s| secrets.has(s));
+            changed |= settle_one(shared, type_url::LISTENER, name, entry, complete, now, *patience);
+        }
+        if !changed {
+            return None;
+        }
+        self.secrets.shrink();
+        self.version += 1;
+        Some(self.snapshot())
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let warming = self.clusters.values().filter(|e| e.warming()).count();
+        let gauge = |name, n: usize| self.shared.stats.gauge(name).set(i64::try_from(n).unwrap_or(i64::MAX));
+        gauge("cluster_manager.active_clusters", self.clusters.len() - warming);
+        gauge("cluster_manager.warming_clusters", warming);
+        gauge("listener_manager.total_listeners_active", self.listeners.len());
+        Snapshot {
+            version: self.version,
+            listeners: live(&self.listeners),
+            routes: live(&self.routes),
+            clusters: live(&self.clusters),
+            secrets: self.secrets.iter().map(|(n, s)| (n.into(), s.clone())).collect(),
+        }
+    }
+}
+
+fn live<T>(entries: &BTreeMap<String, Entry<T>>) -> crate::snapshot::Map<Arc<str>, Arc<T>> {
+    entries
+        .iter()
+        .filter_map(|(name, entry)| Some((name.as_str().into(), entry.live.clone()?)))
+        .collect()
+}
+
+fn settle_one<T>(
+    shared: &Shared,
+    type_url: &str,
+    name: &str,
+    entry: &mut Entry<T>,
+    complete: bool,
+    now: Instant,
+    patience: Duration,
+) -> bool {
+    let (warmed, gave_up) = (entry.warming(), entry.given_up());
+    let changed = entry.settle(complete, now, patience);
+    if entry.warming() != warmed {
+        let warming = entry.warming();
+        shared.resources.update(type_url, name, |r| r.warming = warming);
+    }
+    if entry.given_up() && !gave_up && !patience.is_zero() {
+        let kind = type_url.rsplit('.').next().unwrap_or(type_url);
+        tracing::warn!(kind, name, deps = ?entry.deps, "in force without all that it needs: it did not come in time");
+    }
+    changed
+}
+
+fn put<T>(entries: &mut BTreeMap<String, Entry<T>>, name: &str, bytes: &Arc<[u8]>, object: T, deps: Deps) {
+    match entries.get_mut(name) {
+        Some(entry) => entry.replace(bytes.clone(), object, deps),
+        None => {
+            entries.insert(name.to_owned(), Entry::new(bytes.clone(), object, deps));
+        }
+    }
+}
+
+fn names_where<T>(entries: &BTreeMap<String, Entry<T>>, touched: impl Fn(&Deps) -> bool) -> Vec<String> {
+    entries
+        .iter()
+        .filter(|(_, entry)| touched(&entry.deps))
+        .map(|(name, _)| name.clone())
+        .collect()
+}
+
+fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M> {
+    M::decode(bytes).map_err(|e| Invalid::new(format!("malformed message: {e}")))
+}
+
+fn named(expected: &str, found: &str) -> Result<()> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(Invalid::new(format!("the message is named {found:?}")).under("name"))
+}
+
+/// What a DNS cluster has to look up.
+fn dns_options(cluster: &Cluster) -> Option<&DnsOptions> {
+    match &cluster.discovery {
+        Discovery::StrictDns(options) | Discovery::LogicalDns(options) => Some(options),
+        _ => None,
+    }
+}
+
+/// All clusters that a table names.
+fn clusters_of(table: &RouteTable) -> BTreeSet<String> {
+    let mut out = BTreeSet::new();
+    for route in table.virtual_hosts.iter().flat_map(|h| &h.routes) {
+        let RouteAction::Forward(forward) = &route.action else {
+            continue;
+        };
+        match &forward.target {
+            Target::Cluster(name) => {
+                out.insert(name.to_string());
+            }
+            Target::Weighted { clusters, .. } => out.extend(clusters.iter().map(|c| c.name.to_string())),
+            Target::Header(_) => {}
+        }
+        out.extend(forward.mirrors.iter().map(|m| m.cluster.to_string()));
+    }
+    out
+}

@@ -1,0 +1,38 @@
+//! Envoy's messages → the runtime model.
+//!
+//! The [`Builder`] holds every accepted message and the object that was made of it. An update replaces messages by name;
+//! only objects whose message or dependency changed are made anew, the others keep their `Arc`. A message that is refused
+//! leaves the one before it in force. An object whose dependencies (routes, endpoints, secrets, addresses) have not come yet
+//! waits for them, for a bounded time, while the one before it stays in force.
+//!
+//! - [`invalid`]: refusals with their paths; [`strict`] with [`fields`]: what may be set at all.
+//! - [`listener`], [`http_manager`], [`route`], [`cluster`], [`endpoint`], [`tls`], [`secret`]: one conversion each.
+
+mod access_log;
+mod builder;
+mod cluster;
+mod cluster_http;
+mod common;
+mod context;
+mod endpoint;
+mod entry;
+mod fields;
+mod forward;
+mod http_manager;
+mod invalid;
+mod listener;
+mod per_route;
+mod route;
+mod route_match;
+mod secret;
+mod strict;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+pub use builder::{Applied, Builder, Incoming, Rejection, Update, Wants};
+pub use invalid::Invalid;
+#[allow(unused_imports)]
+pub(crate) use secret::{certificates, identity, system_roots};
+#[allow(unused_imports)]
+pub(crate) use strict::check;
