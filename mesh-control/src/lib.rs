@@ -5,4 +5,5 @@
 
 pub mod compile;
 pub mod serve;
+pub mod source;
 pub mod store;
