@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 use mesh_api::istio::AnyObject;
 
+use crate::compile;
+use crate::store::Store;
 use directory::Lines;
 
 /// How bad a finding is.
@@ -97,4 +99,17 @@ pub fn object_name(kind: &str, namespace: &str, name: &str) -> String {
     } else {
         format!("{kind} {namespace}/{name}")
     }
+}
+
+/// All findings: those of reading, and of what the objects say of each other and of things that are not in force yet.
+pub fn findings(store: &Store, loaded: &Loaded) -> Vec<Diagnostic> {
+    let mut out = loaded.diagnostics.clone();
+    for object in store.objects() {
+        for warning in compile::unsupported(object) {
+            let place = &loaded.places;
+            out.push(place.diagnostic(&warning.object, &warning.field, &warning.message, Severity::Warning));
+        }
+    }
+    out.sort();
+    out
 }
