@@ -5,8 +5,17 @@
 //! no effect is a [`Warning`], either of one object by itself ([`unsupported`]) or of what it means for a proxy
 //! ([`Compiled::warnings`]).
 
+mod cluster;
+mod context;
+mod endpoint;
+mod inbound;
+mod l4;
+mod listener;
+mod name_table;
 mod pack;
+mod pb;
 mod proxy;
+mod route;
 mod unsupported;
 
 use std::collections::BTreeMap;
@@ -66,6 +75,23 @@ impl fmt::Display for Warning {
 
 /// Compiles everything that `proxy` is sent.
 pub fn compile(store: &Store, proxy: &Proxy) -> Compiled {
-    let _ = (store, proxy);
-    Compiled::default()
+    let ctx = context::Context::new(store, proxy);
+    let mut out = Compiled::default();
+    cluster::outbound(&ctx, &mut out);
+    cluster::fixed(&ctx, &mut out);
+    if !proxy.is_gateway() {
+        sidecar(&ctx, &mut out);
+    }
+    out.names = name_table::name_table(&ctx);
+    out.warnings = ctx.into_warnings();
+    out
+}
+
+fn sidecar(ctx: &context::Context<'_>, out: &mut Compiled) {
+    let ports = inbound::ports(ctx);
+    cluster::inbound(ctx, &ports, out);
+    for name in listener::sidecar(ctx, &ports, out) {
+        let table = route::sidecar(ctx, &name);
+        out.routes.insert(name, table);
+    }
 }

@@ -11,5 +11,3 @@ impl Sink {
         Sink {}
     }
 }
-
-pub(super) fn reopen() {}

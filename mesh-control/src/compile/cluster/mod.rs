@@ -1,0 +1,316 @@
+//! Clusters: one for each service port and subset, those towards the proxy's own application, and the fixed ones.
+
+pub(super) mod policy;
+pub(super) mod tls;
+
+use std::time::Duration;
+
+use mesh_api::envoy::pb::envoy::extensions::upstreams::http::v3 as upstream_http;
+use mesh_api::istio::Subset;
+use mesh_api::names;
+
+use super::Compiled;
+use super::context::Context;
+use super::endpoint::assignment;
+use super::inbound::InboundPort;
+use super::pb::{
+    Struct, boolean, cluster, core, fields, istio_metadata, list, number, object, pack, seconds, socket_address, text,
+    time, ads,
+};
+use crate::store::endpoint::Endpoint;
+use crate::store::rules::TrafficRule;
+use crate::store::service::{Resolution, Service, ServicePort};
+use crate::store::workload::selects;
+use policy::Policy;
+
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+/// What an outbound cluster is made from.
+pub(super) struct Outbound<'a> {
+    pub(super) service: &'a Service,
+    pub(super) port: &'a ServicePort,
+    pub(super) rule: Option<&'a TrafficRule>,
+    pub(super) subset: Option<&'a Subset>,
+}
+
+impl Outbound<'_> {
+    fn subset_name(&self) -> &str {
+        self.subset.map_or("", |s| &s.name)
+    }
+
+    fn name(&self) -> String {
+        names::outbound_cluster(self.port.number, self.subset_name(), &self.service.host)
+    }
+
+    fn sni(&self) -> String {
+        names::outbound_sni(self.port.number, self.subset_name(), &self.service.host)
+    }
+
+    fn rule_name(&self) -> String {
+        self.rule.map(TrafficRule::name).unwrap_or_default()
+    }
+}
+
+/// Outbound clusters of all services that the proxy sees, with the endpoints of those found by EDS.
+pub(super) fn outbound(ctx: &Context<'_>, out: &mut Compiled) {
+    for service in ctx.store.services(ctx.namespace) {
+        let rule = ctx.rule(service);
+        for port in &service.ports {
+            let subsets = rule.map(|r| r.subsets.as_slice()).unwrap_or_default();
+            for subset in std::iter::once(None).chain(subsets.iter().map(Some)) {
+                one_outbound(
+                    ctx,
+                    &Outbound {
+                        service,
+                        port,
+                        rule,
+                        subset,
+                    },
+                    out,
+                );
+            }
+        }
+    }
+}
+
+#[allow(deprecated, reason = "Envoy's DNS settings outside of the cluster are newer than what Istio sends")]
+fn one_outbound(ctx: &Context<'_>, from: &Outbound<'_>, out: &mut Compiled) {
+    let name = from.name();
+    let policy = Policy::of(from.rule, from.port.number, from.subset);
+    let mut cluster = base(&name, policy.connect_timeout().unwrap_or(ctx.store.mesh().connect_timeout()));
+    cluster.circuit_breakers = Some(policy.limits());
+    cluster.lb_policy = policy.lb_policy().into();
+    cluster.upstream_connection_options = policy.keepalive();
+
+    let labels = from.subset.map(|s| &s.labels);
+    let endpoints: Vec<&Endpoint> = ctx
+        .store
+        .endpoints(from.service)
+        .get(&from.port.number)
+        .into_iter()
+        .flatten()
+        .filter(|e| labels.is_none_or(|l| selects(l, &e.workload.labels)))
+        .collect();
+    use cluster::cluster::DiscoveryType;
+    // A gateway has no original destination to go to.
+    let original = from.service.resolution == Resolution::Passthrough && !ctx.proxy.is_gateway();
+    let discovery = if policy.passthrough() || original {
+        cluster.lb_policy = cluster::cluster::LbPolicy::ClusterProvided.into();
+        DiscoveryType::OriginalDst
+    } else {
+        match from.service.resolution {
+            Resolution::Eds | Resolution::Passthrough => {
+                cluster.eds_cluster_config = Some(cluster::cluster::EdsClusterConfig {
+                    eds_config: ads(),
+                    service_name: name.clone(),
+                });
+                out.endpoints.insert(name.clone(), assignment(ctx, &name, endpoints));
+                DiscoveryType::Eds
+            }
+            Resolution::StrictDns | Resolution::LogicalDns => {
+                cluster.dns_lookup_family = cluster::cluster::DnsLookupFamily::V4Only.into();
+                cluster.dns_refresh_rate = seconds(60);
+                cluster.respect_dns_ttl = true;
+                cluster.load_assignment = Some(assignment(ctx, &name, endpoints));
+                if from.service.resolution == Resolution::StrictDns {
+                    DiscoveryType::StrictDns
+                } else {
+                    DiscoveryType::LogicalDns
+                }
+            }
+        }
+    };
+    cluster.cluster_discovery_type = discovery_type(discovery);
+
+    let http2 = from.port.protocol.is_http2() || (policy.upgrades_to_http2() && !from.port.protocol.is_tcp());
+    let transport = tls::transport(ctx, from, policy.tls, http2, discovery == DiscoveryType::OriginalDst);
+    cluster.transport_socket = transport.socket;
+    cluster.transport_socket_matches = transport.matches;
+    let mut options = upstream_http::HttpProtocolOptions {
+        common_http_protocol_options: policy.http_common(),
+        upstream_protocol_options: Some(if http2 {
+            explicit_http2(policy.http2_options())
+        } else if policy.uses_client_protocol() || (from.port.protocol.is_auto() && !ctx.proxy.is_gateway()) {
+            as_client(policy.http2_options())
+        } else {
+            explicit_http1()
+        }),
+        ..Default::default()
+    };
+    if transport.auto_sni && !from.port.protocol.is_tcp() {
+        options.upstream_http_protocol_options = Some(core::UpstreamHttpProtocolOptions {
+            auto_sni: true,
+            auto_san_validation: transport.auto_san_validation,
+            ..Default::default()
+        });
+    }
+    set_http_options(&mut cluster, options);
+
+    let mut meta = service_metadata(from.service, from.port.number);
+    if let Some(rule) = from.rule {
+        meta.fields.insert("config".to_owned(), text(rule.config()));
+    }
+    if let Some(subset) = from.subset {
+        meta.fields.insert("subset".to_owned(), text(&subset.name));
+    }
+    if from.service.external {
+        meta.fields.insert("external".to_owned(), boolean(true));
+    }
+    if transport.keep_alpn {
+        meta.fields.insert("alpn_override".to_owned(), text("false"));
+    }
+    cluster.metadata = Some(istio_metadata(meta));
+    out.clusters.insert(name, cluster);
+}
+
+/// Clusters towards the proxy's own application.
+pub(super) fn inbound(ctx: &Context<'_>, ports: &[InboundPort<'_>], out: &mut Compiled) {
+    for port in ports {
+        let name = names::inbound_cluster(port.port);
+        let mut cluster = to_application(ctx, &name);
+        let protocol = port.protocol;
+        let options = if protocol.is_http2() {
+            explicit_http2(core::Http2ProtocolOptions::default())
+        } else if protocol.is_auto() {
+            as_client(core::Http2ProtocolOptions::default())
+        } else {
+            explicit_http1()
+        };
+        set_http_options(
+            &mut cluster,
+            upstream_http::HttpProtocolOptions {
+                upstream_protocol_options: Some(options),
+                ..Default::default()
+            },
+        );
+        cluster.metadata = Some(istio_metadata(fields([(
+            "services",
+            list(port.services.iter().map(|(s, _)| service_value(s)).collect()),
+        )])));
+        out.clusters.insert(name, cluster);
+    }
+}
+
+/// The clusters that every proxy has.
+pub(super) fn fixed(ctx: &Context<'_>, out: &mut Compiled) {
+    let mut black_hole = cluster::Cluster {
+        alt_stat_name: format!("{};", names::BLACK_HOLE_CLUSTER),
+        ..bare(names::BLACK_HOLE_CLUSTER, ctx.store.mesh().connect_timeout())
+    };
+    black_hole.cluster_discovery_type = discovery_type(cluster::cluster::DiscoveryType::Static);
+    out.clusters.insert(black_hole.name.clone(), black_hole);
+    if ctx.proxy.is_gateway() {
+        return;
+    }
+
+    let mut passthrough = base(names::PASSTHROUGH_CLUSTER, ctx.store.mesh().connect_timeout());
+    original_destination(&mut passthrough);
+    out.clusters.insert(passthrough.name.clone(), passthrough);
+
+    let inbound = to_application(ctx, names::INBOUND_PASSTHROUGH_CLUSTER);
+    out.clusters.insert(inbound.name.clone(), inbound);
+}
+
+/// A cluster that hands connections to the application at the address that they were for, from an address that the capture rules leave alone.
+fn to_application(ctx: &Context<'_>, name: &str) -> cluster::Cluster {
+    let mut cluster = base(name, ctx.store.mesh().connect_timeout());
+    original_destination(&mut cluster);
+    let source = if ctx.proxy.id.ip.is_ipv6() {
+        names::INBOUND_PASSTHROUGH_BIND_V6.to_string()
+    } else {
+        names::INBOUND_PASSTHROUGH_BIND_V4.to_string()
+    };
+    cluster.upstream_bind_config = Some(core::BindConfig {
+        source_address: Some(socket_address(&source, 0)),
+        ..Default::default()
+    });
+    cluster
+}
+
+fn original_destination(cluster: &mut cluster::Cluster) {
+    cluster.cluster_discovery_type = discovery_type(cluster::cluster::DiscoveryType::OriginalDst);
+    cluster.lb_policy = cluster::cluster::LbPolicy::ClusterProvided.into();
+    set_http_options(
+        cluster,
+        upstream_http::HttpProtocolOptions {
+            upstream_protocol_options: Some(as_client(core::Http2ProtocolOptions::default())),
+            ..Default::default()
+        },
+    );
+}
+
+fn bare(name: &str, connect_timeout: Duration) -> cluster::Cluster {
+    cluster::Cluster {
+        name: name.to_owned(),
+        connect_timeout: time(connect_timeout),
+        ..Default::default()
+    }
+}
+
+/// A cluster with the limits that all of them have. The name in statistics ends in `;`, so that tags can be cut out of it.
+fn base(name: &str, connect_timeout: Duration) -> cluster::Cluster {
+    cluster::Cluster {
+        alt_stat_name: format!("{name};"),
+        circuit_breakers: Some(Policy::default().limits()),
+        ..bare(name, connect_timeout)
+    }
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "fields of messages are Options")]
+fn discovery_type(kind: cluster::cluster::DiscoveryType) -> Option<cluster::cluster::ClusterDiscoveryType> {
+    Some(cluster::cluster::ClusterDiscoveryType::Type(kind.into()))
+}
+
+use upstream_http::http_protocol_options::{
+    ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig, explicit_http_config::ProtocolConfig,
+};
+
+fn explicit_http1() -> UpstreamProtocolOptions {
+    UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
+        protocol_config: Some(ProtocolConfig::HttpProtocolOptions(
+            core::Http1ProtocolOptions::default(),
+        )),
+    })
+}
+
+fn explicit_http2(options: core::Http2ProtocolOptions) -> UpstreamProtocolOptions {
+    UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
+        protocol_config: Some(ProtocolConfig::Http2ProtocolOptions(options)),
+    })
+}
+
+fn as_client(options: core::Http2ProtocolOptions) -> UpstreamProtocolOptions {
+    UpstreamProtocolOptions::UseDownstreamProtocolConfig(UseDownstreamHttpConfig {
+        http_protocol_options: Some(core::Http1ProtocolOptions::default()),
+        http2_protocol_options: Some(options),
+        http3_protocol_options: None,
+    })
+}
+
+/// HTTP/1.1 without further options is what Envoy does by itself.
+fn set_http_options(cluster: &mut cluster::Cluster, options: upstream_http::HttpProtocolOptions) {
+    let plain = upstream_http::HttpProtocolOptions {
+        upstream_protocol_options: Some(explicit_http1()),
+        ..Default::default()
+    };
+    if options != plain {
+        cluster
+            .typed_extension_protocol_options
+            .insert(HTTP_OPTIONS.to_owned(), pack(&options));
+    }
+}
+
+fn service_value(service: &Service) -> super::pb::ProtoValue {
+    object(fields([
+        ("host", text(&service.host)),
+        ("name", text(&service.name)),
+        ("namespace", text(&service.namespace)),
+    ]))
+}
+
+fn service_metadata(service: &Service, port: u16) -> Struct {
+    fields([
+        ("default_original_port", number(f64::from(port))),
+        ("services", list(vec![service_value(service)])),
+    ])
+}

@@ -1,0 +1,153 @@
+//! The traffic policy of one cluster: the DestinationRule's, that of its subset laid over it, that of its port over both.
+
+use std::time::Duration;
+
+use mesh_api::istio::{
+    ClientTlsSettings, ConnectionPoolSettings, H2UpgradePolicy, LoadBalancerSettings, SimpleLb, Subset, TcpSettings,
+    TrafficPolicy,
+};
+
+use super::super::pb::{cluster, core, time, uint};
+use crate::store::rules::TrafficRule;
+
+/// What applies to one cluster.
+#[derive(Debug, Default, Clone, Copy)]
+pub(in super::super) struct Policy<'a> {
+    pub(in super::super) load_balancer: Option<&'a LoadBalancerSettings>,
+    pub(in super::super) pool: Option<&'a ConnectionPoolSettings>,
+    pub(in super::super) tls: Option<&'a ClientTlsSettings>,
+}
+
+impl<'a> Policy<'a> {
+    /// The policy of a rule for a port and (perhaps) a subset. Each sub-object replaces the wider one as a whole.
+    pub(in super::super) fn of(rule: Option<&'a TrafficRule>, port: u16, subset: Option<&'a Subset>) -> Self {
+        let mut policy = Policy::default();
+        let wide = rule.and_then(|r| r.policy.as_ref());
+        for part in [wide, subset.and_then(|s| s.traffic_policy.as_ref())].into_iter().flatten() {
+            policy.lay_over(part, port);
+        }
+        policy
+    }
+
+    fn lay_over(&mut self, part: &'a TrafficPolicy, port: u16) {
+        let own = part
+            .port_level_settings
+            .iter()
+            .find(|s| s.port.as_ref().is_some_and(|p| p.number == u32::from(port)));
+        if let Some(own) = own {
+            // A port's settings take nothing from the policy around them.
+            self.load_balancer = own.load_balancer.as_ref();
+            self.pool = own.connection_pool.as_ref();
+            self.tls = own.tls.as_ref();
+            return;
+        }
+        self.load_balancer = part.load_balancer.as_ref().or(self.load_balancer);
+        self.pool = part.connection_pool.as_ref().or(self.pool);
+        self.tls = part.tls.as_ref().or(self.tls);
+    }
+
+    fn tcp(&self) -> Option<&'a TcpSettings> {
+        self.pool.and_then(|p| p.tcp.as_ref())
+    }
+
+    /// Idle limit of TCP connections, for the listeners that lead to the cluster.
+    pub(in super::super) fn tcp_idle_timeout(&self) -> Option<Duration> {
+        self.tcp().and_then(|t| t.idle_timeout).map(Into::into)
+    }
+
+    pub(super) fn connect_timeout(&self) -> Option<Duration> {
+        self.tcp().and_then(|t| t.connect_timeout).map(Into::into)
+    }
+
+    /// The client's address decides, not the load balancer.
+    pub(super) fn passthrough(&self) -> bool {
+        self.simple() == Some(SimpleLb::Passthrough)
+    }
+
+    fn simple(&self) -> Option<SimpleLb> {
+        self.load_balancer.and_then(|l| l.simple)
+    }
+
+    pub(super) fn lb_policy(&self) -> cluster::cluster::LbPolicy {
+        use cluster::cluster::LbPolicy;
+        match self.simple() {
+            Some(SimpleLb::Random) => LbPolicy::Random,
+            Some(SimpleLb::RoundRobin) => LbPolicy::RoundRobin,
+            Some(SimpleLb::Passthrough) => LbPolicy::ClusterProvided,
+            Some(SimpleLb::LeastConn | SimpleLb::LeastRequest | SimpleLb::Unspecified) | None => LbPolicy::LeastRequest,
+        }
+    }
+
+    /// Limits; without any all are as high as can be, since Envoy's own defaults are low.
+    pub(super) fn limits(&self) -> cluster::CircuitBreakers {
+        let set = |value: Option<i32>| {
+            let limit = value.and_then(|v| u32::try_from(v).ok()).filter(|v| *v > 0);
+            uint(limit.unwrap_or(u32::MAX))
+        };
+        let http = self.pool.and_then(|p| p.http.as_ref());
+        cluster::CircuitBreakers {
+            thresholds: vec![cluster::circuit_breakers::Thresholds {
+                max_connections: set(self.tcp().map(|t| t.max_connections)),
+                max_pending_requests: set(http.map(|h| h.http1_max_pending_requests)),
+                max_requests: set(http.map(|h| h.http2_max_requests)),
+                max_retries: set(http.map(|h| h.max_retries)),
+                track_remaining: true,
+                ..Default::default()
+            }],
+            ..Default::default()
+        }
+    }
+
+    pub(super) fn keepalive(&self) -> Option<cluster::UpstreamConnectionOptions> {
+        let keepalive = self.tcp()?.tcp_keepalive.as_ref()?;
+        let secs = |d: Option<mesh_api::istio::Duration>| {
+            d.and_then(|d| uint(u32::try_from(d.get().as_secs()).unwrap_or(u32::MAX)))
+        };
+        Some(cluster::UpstreamConnectionOptions {
+            tcp_keepalive: Some(core::TcpKeepalive {
+                keepalive_probes: Some(keepalive.probes).filter(|p| *p > 0).and_then(uint),
+                keepalive_time: secs(keepalive.time),
+                keepalive_interval: secs(keepalive.interval),
+            }),
+            ..Default::default()
+        })
+    }
+
+    pub(super) fn http_common(&self) -> Option<core::HttpProtocolOptions> {
+        let http = self.pool.and_then(|p| p.http.as_ref());
+        let options = core::HttpProtocolOptions {
+            idle_timeout: http.and_then(|h| h.idle_timeout).and_then(|d| time(d.into())),
+            max_connection_duration: self
+                .tcp()
+                .and_then(|t| t.max_connection_duration)
+                .and_then(|d| time(d.into())),
+            max_requests_per_connection: http
+                .and_then(|h| u32::try_from(h.max_requests_per_connection).ok())
+                .filter(|n| *n > 0)
+                .and_then(uint),
+            ..Default::default()
+        };
+        (options != core::HttpProtocolOptions::default()).then_some(options)
+    }
+
+    pub(super) fn upgrades_to_http2(&self) -> bool {
+        let http = self.pool.and_then(|p| p.http.as_ref());
+        http.is_some_and(|h| h.h2_upgrade_policy == H2UpgradePolicy::Upgrade)
+    }
+
+    pub(super) fn uses_client_protocol(&self) -> bool {
+        let http = self.pool.and_then(|p| p.http.as_ref());
+        http.is_some_and(|h| h.use_client_protocol)
+    }
+
+    pub(super) fn http2_options(&self) -> core::Http2ProtocolOptions {
+        let http = self.pool.and_then(|p| p.http.as_ref());
+        core::Http2ProtocolOptions {
+            max_concurrent_streams: http
+                .and_then(|h| u32::try_from(h.max_concurrent_streams).ok())
+                .filter(|n| *n > 0)
+                .and_then(uint),
+            ..Default::default()
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What all parts of one compilation share.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use mesh_api::names::{self, SpiffeId};
+
+use super::{Proxy, Warning};
+use crate::store::Store;
+use crate::store::rules::{Mtls, TrafficRule};
+use crate::store::service::Service;
+
+/// One compilation.
+pub(super) struct Context<'a> {
+    pub(super) store: &'a Store,
+    pub(super) proxy: &'a Proxy,
+    /// Namespace of the proxy.
+    pub(super) namespace: &'a str,
+    /// Labels of its Pod: from the store, else what it said itself.
+    pub(super) labels: &'a BTreeMap<String, String>,
+    /// Its addresses.
+    pub(super) addresses: BTreeSet<String>,
+    /// The application's DNS questions come to the proxy, which answers with addresses made by the control plane.
+    pub(super) dns_capture: bool,
+    warnings: RefCell<BTreeSet<Warning>>,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn new(store: &'a Store, proxy: &'a Proxy) -> Self {
+        let namespace = proxy.id.namespace.as_str();
+        let pod = store.pod(namespace, &proxy.id.pod);
+        let mut addresses = BTreeSet::from([proxy.id.ip.to_string()]);
+        addresses.extend(pod.iter().flat_map(|p| p.addresses.iter().cloned()));
+        Context {
+            store,
+            proxy,
+            namespace,
+            labels: pod.map_or(&proxy.labels, |p| &p.labels),
+            addresses,
+            dns_capture: proxy.meta("DNS_CAPTURE") == Some("true"),
+            warnings: RefCell::default(),
+        }
+    }
+
+    /// Notes something that is not in force.
+    pub(super) fn warn(&self, object: impl Into<String>, field: impl Into<String>, message: impl Into<String>) {
+        self.warnings.borrow_mut().insert(Warning {
+            object: object.into(),
+            field: field.into(),
+            message: message.into(),
+        });
+    }
+
+    pub(super) fn into_warnings(self) -> Vec<Warning> {
+        self.warnings.into_inner().into_iter().collect()
+    }
+
+    /// The DestinationRule that the proxy uses for a service.
+    pub(super) fn rule(&self, service: &Service) -> Option<&'a TrafficRule> {
+        self.store
+            .rule(service, self.namespace, self.labels)
+            .map(AsRef::as_ref)
+    }
+
+    /// Mutual TLS of the proxy's own workload.
+    pub(super) fn mtls(&self) -> Mtls {
+        self.store.mtls(self.namespace, self.labels)
+    }
+
+    /// A named port of the proxy's own Pod.
+    pub(super) fn named_port(&self, name: &str) -> Option<u16> {
+        self.store
+            .pod(self.namespace, &self.proxy.id.pod)
+            .and_then(|p| p.ports.get(name).copied())
+    }
+
+    /// Identities of a service account, in the mesh's own trust domain and its aliases.
+    pub(super) fn identities(&self, namespace: &str, account: &str) -> Vec<String> {
+        let mesh = self.store.mesh();
+        std::iter::once(mesh.trust_domain())
+            .chain(mesh.trust_domain_aliases().iter().map(String::as_str))
+            .map(|trust_domain| {
+                SpiffeId {
+                    trust_domain: trust_domain.to_owned(),
+                    namespace: namespace.to_owned(),
+                    service_account: account.to_owned(),
+                }
+                .to_string()
+            })
+            .collect()
+    }
+
+    /// ALPN tokens by which sidecars know each other.
+    pub(super) fn mesh_alpn(&self) -> Vec<String> {
+        let peer = self.proxy.istio_peer_exchange.then_some("istio-peer-exchange");
+        peer.into_iter().chain(["istio"]).map(str::to_owned).collect()
+    }
+
+    /// The cluster for destinations that nobody knows.
+    pub(super) fn unknown_cluster(&self) -> &'static str {
+        if self.store.mesh().registry_only() {
+            names::BLACK_HOLE_CLUSTER
+        } else {
+            names::PASSTHROUGH_CLUSTER
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Listeners of a sidecar.
+
+pub(super) mod access_log;
+pub(super) mod http;
+mod inbound;
+pub(super) mod inspect;
+mod outbound;
+mod slot;
+pub(super) mod tcp;
+
+use mesh_api::names;
+
+use super::Compiled;
+use super::context::Context;
+use super::inbound::InboundPort;
+use super::pb::{address, core, listener, on, uint};
+
+
+
+/// ALPN of HTTP in the clear, as the HTTP inspector names it.
+pub(super) const PLAIN_HTTP: [&str; 3] = ["http/1.0", "http/1.1", "h2c"];
+
+/// Makes the listeners of a sidecar, and names the route tables that they need.
+pub(super) fn sidecar(ctx: &Context<'_>, ports: &[InboundPort<'_>], out: &mut Compiled) -> Vec<String> {
+    let (listeners, routes) = outbound::listeners(ctx);
+    for listener in listeners {
+        out.listeners.insert(listener.name.clone(), listener);
+    }
+    let outbound = virtual_outbound(ctx);
+    let inbound = inbound::virtual_inbound(ctx, ports);
+    out.listeners.insert(outbound.name.clone(), outbound);
+    out.listeners.insert(inbound.name.clone(), inbound);
+    routes
+}
+
+/// All addresses of the machine, in the family of the proxy's own.
+pub(super) fn wildcard(ctx: &Context<'_>) -> &'static str {
+    if ctx.proxy.id.ip.is_ipv6() { "::" } else { "0.0.0.0" }
+}
+
+/// Where captured outbound connections come in. They are handed on to the listener of their original destination; those
+/// without one stay here.
+fn virtual_outbound(ctx: &Context<'_>) -> listener::Listener {
+    let unknown = ctx.unknown_cluster();
+    listener::Listener {
+        name: names::VIRTUAL_OUTBOUND.to_owned(),
+        address: address(wildcard(ctx), names::port::OUTBOUND),
+        use_original_dst: on(),
+        transparent: transparent(ctx),
+        traffic_direction: core::TrafficDirection::Outbound.into(),
+        filter_chains: vec![
+            black_hole(ctx, "virtualOutbound-blackhole", names::port::OUTBOUND),
+            listener::FilterChain {
+                name: "virtualOutbound-catchall-tcp".to_owned(),
+                filters: vec![tcp::to(ctx, unknown)],
+                ..Default::default()
+            },
+        ],
+        ..Default::default()
+    }
+}
+
+/// Connections made to the capture port itself would come back to it for ever.
+fn black_hole(ctx: &Context<'_>, name: &str, port: u16) -> listener::FilterChain {
+    listener::FilterChain {
+        name: name.to_owned(),
+        filter_chain_match: Some(listener::FilterChainMatch {
+            destination_port: uint(u32::from(port)),
+            ..Default::default()
+        }),
+        filters: vec![tcp::to(ctx, names::BLACK_HOLE_CLUSTER)],
+        ..Default::default()
+    }
+}
+
+fn transparent(ctx: &Context<'_>) -> Option<super::pb::BoolValue> {
+    (ctx.proxy.meta("INTERCEPTION_MODE") == Some("TPROXY")).then(|| super::pb::BoolValue { value: true })
+}

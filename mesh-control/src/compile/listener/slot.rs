@@ -1,0 +1,94 @@
+//! One outbound listener in the making: an address and port, and everything that services want there.
+
+use mesh_api::names;
+
+use super::super::context::Context;
+use super::super::pb::{address, core, listener, off, seconds};
+use super::http::{Routes, Side, manager};
+use super::{PLAIN_HTTP, inspect, tcp, wildcard};
+
+/// Chains of one listener.
+#[derive(Default)]
+pub(super) struct Slot {
+    /// Route table of HTTP, if anything speaks it here.
+    pub(super) http: Option<String>,
+    /// Opaque chains with different conditions, the first service first.
+    pub(super) opaque: Vec<listener::FilterChain>,
+}
+
+impl Slot {
+    /// Adds an opaque chain; one under the same condition stays as it is, and the caller is told.
+    pub(super) fn add(&mut self, chain: listener::FilterChain) -> bool {
+        let taken = self
+            .opaque
+            .iter()
+            .any(|c| c.filter_chain_match == chain.filter_chain_match);
+        if !taken {
+            self.opaque.push(chain);
+        }
+        !taken
+    }
+
+    /// The listener. It binds no port: `virtualOutbound` hands connections to it.
+    pub(super) fn listener(self, ctx: &Context<'_>, bind: &str, port: u16) -> listener::Listener {
+        let by_sni = self
+            .opaque
+            .iter()
+            .filter_map(|c| c.filter_chain_match.as_ref())
+            .any(|m| !m.server_names.is_empty());
+        let mut filters = Vec::new();
+        if self.http.is_some() || by_sni {
+            filters.push(inspect::tls(&[]));
+        }
+        if self.http.is_some() {
+            filters.push(inspect::http(&[]));
+        }
+        let mut chains = Vec::new();
+        if let Some(routes) = self.http {
+            chains.push(http_chain(ctx, bind, port, routes));
+        }
+        let anything = self.opaque.iter().any(|c| c.filter_chain_match.is_none());
+        chains.extend(self.opaque);
+        let shared = bind == wildcard(ctx);
+        listener::Listener {
+            name: format!("{bind}_{port}"),
+            address: address(bind, port),
+            bind_to_port: off(),
+            traffic_direction: core::TrafficDirection::Outbound.into(),
+            listener_filters_timeout: seconds(0),
+            continue_on_listener_filters_timeout: true,
+            listener_filters: filters,
+            filter_chains: chains,
+            // Hosts that are not ours share the port with those that are.
+            default_filter_chain: (shared && !anything).then(|| unknown_chain(ctx)),
+            ..Default::default()
+        }
+    }
+}
+
+fn http_chain(ctx: &Context<'_>, bind: &str, port: u16, routes: String) -> listener::FilterChain {
+    let stat_prefix = format!("outbound_{bind}_{port}");
+    listener::FilterChain {
+        filter_chain_match: Some(listener::FilterChainMatch {
+            transport_protocol: "raw_buffer".to_owned(),
+            application_protocols: PLAIN_HTTP.map(str::to_owned).to_vec(),
+            ..Default::default()
+        }),
+        filters: vec![manager(ctx, Side::Outbound, &stat_prefix, Routes::Rds(routes))],
+        ..Default::default()
+    }
+}
+
+/// The chain for what no other takes: passed on, or refused.
+fn unknown_chain(ctx: &Context<'_>) -> listener::FilterChain {
+    let cluster = if ctx.store.mesh().registry_only() {
+        names::BLACK_HOLE_CLUSTER
+    } else {
+        names::PASSTHROUGH_CLUSTER
+    };
+    listener::FilterChain {
+        name: "PassthroughFilterChain".to_owned(),
+        filters: vec![tcp::to(ctx, cluster)],
+        ..Default::default()
+    }
+}

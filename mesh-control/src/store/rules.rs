@@ -1,0 +1,257 @@
+//! VirtualServices, DestinationRules and PeerAuthentications in the form in which they are looked up.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use mesh_api::istio::{
+    DestinationRule, MutualTlsMode, Object, ObjectMeta, PeerAuthentication, Subset, TrafficPolicy, VirtualService,
+};
+use mesh_api::names;
+
+use super::host;
+use super::workload::selects;
+
+/// Order in which objects that speak for one thing are asked: the oldest first, then by name and namespace.
+pub fn age(meta: &ObjectMeta) -> (Option<jiff::Timestamp>, &str, &str) {
+    (meta.creation_timestamp, &meta.name, &meta.namespace)
+}
+
+/// A VirtualService with its names completed.
+#[derive(Debug, Clone)]
+pub struct Routing {
+    /// The object.
+    pub object: Object<VirtualService>,
+    /// `hosts`, completed.
+    pub hosts: Vec<String>,
+    /// `gateways`, completed; `mesh` if there are none.
+    pub gateways: Vec<String>,
+}
+
+impl Routing {
+    /// Completes an object's names.
+    pub fn of(object: &Object<VirtualService>) -> Self {
+        let namespace = &object.meta.namespace;
+        let gateways = if object.spec.gateways.is_empty() {
+            vec![names::MESH_GATEWAY.to_owned()]
+        } else {
+            object
+                .spec
+                .gateways
+                .iter()
+                .map(|g| host::resolve_gateway(g, namespace))
+                .collect()
+        };
+        Routing {
+            hosts: object.spec.hosts.iter().map(|h| host::resolve(h, namespace)).collect(),
+            gateways,
+            object: object.clone(),
+        }
+    }
+
+    /// `VirtualService shop/catalog`, for messages.
+    pub fn name(&self) -> String {
+        format!("VirtualService {}/{}", self.object.meta.namespace, self.object.meta.name)
+    }
+
+    /// What Istio's metadata calls the object.
+    pub fn config(&self) -> String {
+        config_path("virtual-service", &self.object.meta)
+    }
+}
+
+/// Istio's name of an object in resource metadata.
+pub fn config_path(kind: &str, meta: &ObjectMeta) -> String {
+    format!(
+        "/apis/networking.istio.io/v1/namespaces/{}/{kind}/{}",
+        meta.namespace, meta.name
+    )
+}
+
+/// DestinationRules of one namespace for one host, merged.
+#[derive(Debug, Clone)]
+pub struct TrafficRule {
+    /// Metadata of the oldest of the objects.
+    pub meta: ObjectMeta,
+    /// Host or wildcard, completed.
+    pub host: String,
+    /// Policy of the oldest that has one.
+    pub policy: Option<TrafficPolicy>,
+    /// Subsets of all, and the objects that they are from.
+    pub subsets: Vec<Subset>,
+    /// `exportTo`.
+    pub export_to: Vec<String>,
+    /// `workloadSelector`: clients that the rule is for.
+    pub selector: Option<BTreeMap<String, String>>,
+}
+
+impl TrafficRule {
+    /// What Istio's metadata calls the object.
+    pub fn config(&self) -> String {
+        config_path("destination-rule", &self.meta)
+    }
+
+    /// `DestinationRule shop/catalog`, for messages.
+    pub fn name(&self) -> String {
+        format!("DestinationRule {}/{}", self.meta.namespace, self.meta.name)
+    }
+}
+
+/// DestinationRules by namespace, the most specific hosts first.
+#[derive(Debug, Clone, Default)]
+pub struct TrafficRules(BTreeMap<String, Vec<Arc<TrafficRule>>>);
+
+impl TrafficRules {
+    /// Merges and sorts; `rules` come oldest first.
+    pub fn build<'a>(rules: impl IntoIterator<Item = &'a Object<DestinationRule>>) -> Self {
+        let mut by_namespace: BTreeMap<String, Vec<TrafficRule>> = BTreeMap::new();
+        for object in rules {
+            let spec = &object.spec;
+            let list = by_namespace.entry(object.meta.namespace.clone()).or_default();
+            let host = host::resolve(&spec.host, &object.meta.namespace);
+            let selector = spec.workload_selector.as_ref().map(|s| s.match_labels.clone());
+            let same = list
+                .iter_mut()
+                .find(|r| r.host == host && r.selector == selector && r.export_to == spec.export_to);
+            if let Some(merged) = same {
+                if merged.policy.is_none() {
+                    merged.policy.clone_from(&spec.traffic_policy);
+                }
+                for subset in &spec.subsets {
+                    if merged.subsets.iter().all(|s| s.name != subset.name) {
+                        merged.subsets.push(subset.clone());
+                    }
+                }
+            } else {
+                list.push(TrafficRule {
+                    meta: object.meta.clone(),
+                    host,
+                    policy: spec.traffic_policy.clone(),
+                    subsets: spec.subsets.clone(),
+                    export_to: spec.export_to.clone(),
+                    selector,
+                });
+            }
+        }
+        TrafficRules(
+            by_namespace
+                .into_iter()
+                .map(|(namespace, mut list)| {
+                    // Rules for chosen clients come before those for all; the sort is stable, the oldest stay first.
+                    list.sort_by_key(|r| {
+                        std::cmp::Reverse((host::specificity(&r.host), r.selector.is_some()))
+                    });
+                    (namespace, list.into_iter().map(Arc::new).collect())
+                })
+                .collect(),
+        )
+    }
+
+    /// The rule for a host: of the client's namespace, else of the service's, else of the root namespace.
+    pub fn find(
+        &self,
+        host: &str,
+        service_namespace: &str,
+        client_namespace: &str,
+        client_labels: &BTreeMap<String, String>,
+        root: &str,
+        default_export: &[String],
+    ) -> Option<&Arc<TrafficRule>> {
+        [client_namespace, service_namespace, root].iter().find_map(|namespace| {
+            self.0.get(*namespace)?.iter().find(|rule| {
+                // A selector chooses clients of the rule's own namespace only.
+                let chosen = rule
+                    .selector
+                    .as_ref()
+                    .is_none_or(|s| *namespace == client_namespace && selects(s, client_labels));
+                chosen
+                    && host::covers(&rule.host, host)
+                    && host::visible(&rule.export_to, default_export, namespace, client_namespace)
+            })
+        })
+    }
+}
+
+/// Whether inbound connections of a workload must be mutual TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mtls {
+    /// For ports without a mode of their own; never UNSET.
+    pub mode: MutualTlsMode,
+    /// For single ports of the workload; never UNSET.
+    pub ports: BTreeMap<u16, MutualTlsMode>,
+}
+
+impl Mtls {
+    /// The mode of a port.
+    pub fn of_port(&self, port: u16) -> MutualTlsMode {
+        self.ports.get(&port).copied().unwrap_or(self.mode)
+    }
+}
+
+/// PeerAuthentications by namespace, oldest first.
+#[derive(Debug, Clone, Default)]
+pub struct PeerAuthentications(BTreeMap<String, Vec<Object<PeerAuthentication>>>);
+
+impl PeerAuthentications {
+    /// Indexes; `objects` come oldest first.
+    pub fn build<'a>(objects: impl IntoIterator<Item = &'a Object<PeerAuthentication>>) -> Self {
+        let mut by_namespace: BTreeMap<String, Vec<Object<PeerAuthentication>>> = BTreeMap::new();
+        for object in objects {
+            by_namespace
+                .entry(object.meta.namespace.clone())
+                .or_default()
+                .push(object.clone());
+        }
+        PeerAuthentications(by_namespace)
+    }
+
+    /// The mode of a workload: its own policy, else the namespace's, else the mesh's, else PERMISSIVE. UNSET asks the wider scope.
+    pub fn resolve(&self, namespace: &str, labels: &BTreeMap<String, String>, root: &str) -> Mtls {
+        let wide = |ns: &str| self.of_namespace(ns).find(|p| !selective(p)).map(|p| mode(&p.spec));
+        let mesh = wide(root).filter(|m| *m != MutualTlsMode::Unset);
+        let around = wide(namespace)
+            .filter(|m| *m != MutualTlsMode::Unset)
+            .or(mesh)
+            .unwrap_or(MutualTlsMode::Permissive);
+        // In the root namespace a policy with a selector is for that namespace's own workloads.
+        let own = self.of_namespace(namespace).find(|p| {
+            let selector = p.spec.selector.as_ref().map(|s| &s.match_labels);
+            selective(p) && selector.is_some_and(|s| selects(s, labels))
+        });
+        let Some(own) = own else {
+            return Mtls {
+                mode: around,
+                ports: BTreeMap::new(),
+            };
+        };
+        let workload = match mode(&own.spec) {
+            MutualTlsMode::Unset => around,
+            set => set,
+        };
+        let ports = own
+            .spec
+            .port_level_mtls
+            .iter()
+            .filter_map(|(port, m)| {
+                let mode = if m.mode == MutualTlsMode::Unset { workload } else { m.mode };
+                Some((u16::try_from(*port).ok()?, mode))
+            })
+            .collect();
+        Mtls { mode: workload, ports }
+    }
+
+    fn of_namespace(&self, namespace: &str) -> impl Iterator<Item = &Object<PeerAuthentication>> {
+        self.0.get(namespace).into_iter().flatten()
+    }
+}
+
+fn mode(spec: &PeerAuthentication) -> MutualTlsMode {
+    spec.mtls.as_ref().map_or(MutualTlsMode::Unset, |m| m.mode)
+}
+
+fn selective(object: &Object<PeerAuthentication>) -> bool {
+    object
+        .spec
+        .selector
+        .as_ref()
+        .is_some_and(|s| !s.match_labels.is_empty())
+}

@@ -1,3 +1,0 @@
-mod inspect;
-mod loopback;
-mod matching;
