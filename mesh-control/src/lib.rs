@@ -3,7 +3,9 @@
 //! The folders follow the data: `source` reads objects → `store` is one immutable, indexed snapshot of them → `compile`
 //! turns (snapshot, proxy) into resources, as pure functions → [`serve`] speaks to proxies.
 
+pub mod cli;
 pub mod cli_compile;
 pub mod compile;
 pub mod serve;
+pub mod source;
 pub mod store;

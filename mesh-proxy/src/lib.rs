@@ -13,6 +13,8 @@ pub mod shared;
 pub mod snapshot;
 pub mod tcp;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;
 pub mod tls;
 pub mod upstream;
 pub mod worker;

@@ -1,4 +1,198 @@
-//! What the control plane serves: certificates ([`ca`]) and configuration ([`ads`]).
+//! What the control plane serves: certificates ([`ca`]), configuration ([`ads`]), and pages for people and tools
+//! ([`monitoring`]).
+//!
+//! [`start`] is the wiring, in the order in which things come up: source → certificate authority → snapshot → ports.
 
 pub mod ads;
 pub mod ca;
+pub mod model;
+pub mod monitoring;
+mod tls;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use mesh_api::ca::istio_certificate_service_server::IstioCertificateServiceServer;
+use mesh_api::envoy::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+use tonic::transport::server::Router;
+use tracing::{info, warn};
+
+use ads::server::Ads;
+use ca::authority::Authority;
+use ca::caller::Callers;
+use ca::service::CertificateService;
+use ca::token::Tokens;
+use model::Model;
+
+/// Proxies on the way out have this long to see that their streams have ended.
+const GOODBYE: Duration = Duration::from_secs(3);
+/// A dead peer is noticed after this long.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+/// A proxy that comes back lists everything that it holds.
+const MAX_REQUEST: usize = 64 << 20;
+
+/// What `mesh-control serve` is told.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Folder with the objects.
+    pub source: PathBuf,
+    /// MeshConfig; without it the ConfigMap `istio` counts.
+    pub mesh_config: Option<PathBuf>,
+    /// Plaintext xDS and CA.
+    pub grpc: SocketAddr,
+    /// xDS and CA over TLS.
+    pub secure_grpc: SocketAddr,
+    /// Metrics and debug pages.
+    pub monitoring: SocketAddr,
+    /// Keys and certificates.
+    pub ca_dir: PathBuf,
+    /// Trust domain; without it that of the MeshConfig counts.
+    pub trust_domain: Option<String>,
+    /// Further names and addresses in the server's certificate.
+    pub names: Vec<String>,
+}
+
+/// A control plane that serves.
+#[derive(Debug)]
+pub struct Running {
+    /// Where plaintext xDS and CA are served.
+    pub grpc: SocketAddr,
+    /// Where xDS and CA are served over TLS.
+    pub secure_grpc: SocketAddr,
+    /// Where metrics and debug pages are served.
+    pub monitoring: SocketAddr,
+    /// All trusted roots.
+    pub roots: PathBuf,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<Result<()>>,
+}
+
+/// Starts everything; when it returns, proxies can connect.
+///
+/// # Errors
+/// When the folder, the CA or a port cannot be had.
+pub async fn start(options: Options) -> Result<Running> {
+    let root = &options.source;
+    if !root.is_dir() {
+        anyhow::bail!("--source dir:{}: there is no such folder", root.display());
+    }
+    // A provider may be set already where this runs inside a larger program.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    monitoring::install_metrics();
+    let (stop, stopping) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+
+    let source = options.clone();
+    let (model, follow) = tokio::task::spawn_blocking(move || Model::open(&source)).await??;
+    let authority = Arc::new(Authority::open(&options.ca_dir, model.trust_domain())?);
+    let tokens = Arc::new(Tokens::open(&options.ca_dir)?);
+    let callers = Callers::new(tokens, authority.trust_domain());
+    let hub = model.hub().clone();
+    tasks.spawn(follow.run(stopping.clone()));
+
+    let plain = listen(options.grpc, "--grpc-addr").await?;
+    let secure = listen(options.secure_grpc, "--secure-grpc-addr").await?;
+    let monitoring = listen(options.monitoring, "--monitoring-addr").await?;
+    let running = Running {
+        grpc: plain.local_addr()?,
+        secure_grpc: secure.local_addr()?,
+        monitoring: monitoring.local_addr()?,
+        roots: authority.bundle_file().to_owned(),
+        stop,
+        tasks,
+    };
+    let Running { mut tasks, .. } = running;
+
+    let services = |proof_required| {
+        let ads = Ads {
+            hub: hub.clone(),
+            callers: callers.clone(),
+            proof_required,
+            stopping: stopping.clone(),
+        };
+        let ca = CertificateService {
+            authority: authority.clone(),
+            callers: callers.clone(),
+        };
+        router(ads, ca)
+    };
+    let stopped = |mut stopping: watch::Receiver<bool>| async move {
+        // An error means that the sender is gone, which is a stop too.
+        let _ = stopping.wait_for(|stop| *stop).await;
+    };
+    let incoming = TcpListenerStream::new(plain);
+    let server = services(false).serve_with_incoming_shutdown(incoming, stopped(stopping.clone()));
+    tasks.spawn(async move { server.await.context("plaintext gRPC") });
+
+    let acceptor = tls::Acceptor::new(authority.clone(), &options.names)?;
+    let incoming = tls::incoming(secure, acceptor, stopping.clone());
+    let server = services(true).serve_with_incoming_shutdown(incoming, stopped(stopping.clone()));
+    tasks.spawn(async move { server.await.context("gRPC over TLS") });
+
+    tasks.spawn(monitoring::serve(
+        monitoring,
+        monitoring::Pages { model, authority },
+        stopping,
+    ));
+    info!(
+        xds = %running.grpc, xds_tls = %running.secure_grpc, monitoring = %running.monitoring,
+        roots = %running.roots.display(), "serving"
+    );
+    Ok(Running { tasks, ..running })
+}
+
+async fn listen(address: SocketAddr, option: &str) -> Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address} ({option}); is another control plane running?"))
+}
+
+fn router(ads: Ads, ca: CertificateService) -> Router {
+    Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .add_service(AggregatedDiscoveryServiceServer::new(ads).max_decoding_message_size(MAX_REQUEST))
+        .add_service(IstioCertificateServiceServer::new(ca))
+}
+
+impl Running {
+    /// Serves until `until` is over or a part fails, then stops.
+    ///
+    /// # Errors
+    /// When a part failed.
+    pub async fn wait(mut self, until: impl Future<Output = ()>) -> Result<()> {
+        let failed = tokio::select! {
+            () = until => Ok(()),
+            ended = self.tasks.join_next() => match ended {
+                Some(Ok(Ok(()))) | None => Err(anyhow::anyhow!("a part of the control plane ended by itself")),
+                Some(Ok(Err(error))) => Err(error),
+                Some(Err(error)) => Err(error.into()),
+            },
+        };
+        info!("stopping");
+        self.stop.send_replace(true);
+        let rest = async {
+            while let Some(ended) = self.tasks.join_next().await {
+                if let Ok(Err(error)) = ended {
+                    warn!(%error, "while stopping");
+                }
+            }
+        };
+        if tokio::time::timeout(GOODBYE, rest).await.is_err() {
+            info!("connections that did not end are closed");
+        }
+        failed
+    }
+}

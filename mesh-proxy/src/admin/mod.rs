@@ -1,27 +1,48 @@
 //! The admin API, readiness, and the metrics ports. All of it runs on the control thread.
+//!
+//! - [`server`]: a small HTTP server. [`router`]: the admin API's paths. [`status`]: ports 15020, 15021 and 15090.
+//! - One module for each kind of page: [`stats`], [`config_dump`], [`clusters`], [`certs`], [`info`], [`logging`].
+
+mod certs;
+mod clusters;
+mod config_dump;
+mod info;
+mod json;
+mod logging;
+mod router;
+mod scrape;
+mod server;
+mod stats;
+mod status;
+
+pub use logging::LogControl;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
+use anyhow::Context;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::shared::Shared;
+use crate::telemetry::prometheus::TagStyle;
+use crate::telemetry::stats::Inclusion;
 
 /// What the admin API asks of the program. Sent to the control thread, which acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
     /// `/quitquitquit`: leave now, gracefully.
     Quit,
-    /// `/drain_listeners` (inbound only when `inbound_only`), `/drain` of 15020.
+    /// `/drain_listeners`, and `/drain` of port 15020.
     Drain {
         /// `?inboundonly`.
         inbound_only: bool,
         /// `?graceful`.
         graceful: bool,
     },
-    /// Open the log files again (as SIGUSR1 does).
-    ReopenLogs,
 }
 
 /// Where the ports are and what stands behind them. A port that is `None` is not opened.
@@ -29,7 +50,7 @@ pub enum Command {
 pub struct Options {
     /// Admin API: `admin.address` of the bootstrap. In agent mode it has to be loopback.
     pub admin: Option<SocketAddr>,
-    /// Agent mode: the ports below, and the strict checks.
+    /// Agent mode: the strict checks, Istio's names of labels and its list of shown statistics.
     pub agent: bool,
     /// Readiness, `0.0.0.0:15021`.
     pub readiness: Option<SocketAddr>,
@@ -69,21 +90,6 @@ pub struct AppMetrics {
     pub path: String,
 }
 
-/// Reads and changes the log filter; given by `main`, which owns the subscriber.
-#[derive(Clone)]
-pub struct LogControl {
-    /// The directives in force (`info,mesh_proxy::xds=debug`).
-    pub current: Arc<dyn Fn() -> String + Send + Sync>,
-    /// Puts directives in force.
-    pub set: Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>,
-}
-
-impl std::fmt::Debug for LogControl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("LogControl")
-    }
-}
-
 /// Ports that were opened (port 0 resolved).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Bound {
@@ -97,11 +103,98 @@ pub struct Bound {
     pub status: Option<SocketAddr>,
 }
 
+/// What the handlers share.
+#[derive(Debug)]
+struct State {
+    shared: Arc<Shared>,
+    options: Options,
+    style: TagStyle,
+    /// `/healthcheck/fail`.
+    told_to_fail: AtomicBool,
+    scrapes: scrape::Counters,
+}
+
+/// Which port a request came in by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Port {
+    Admin,
+    Readiness,
+    Metrics,
+    Status,
+}
+
+/// How often statistics of clusters and listeners that are gone are forgotten.
+const SWEEP: Duration = Duration::from_secs(300);
+
 /// Opens the ports and serves them by tasks on the current runtime (the control thread's) until it ends.
 ///
 /// # Errors
-/// When a port cannot be opened; the message names it.
+/// When a port cannot be opened, or the admin address is not loopback in agent mode; the message names it.
 pub async fn start(shared: Arc<Shared>, options: Options) -> anyhow::Result<Bound> {
-    let _ = (shared, options);
-    Ok(Bound::default())
+    if let Some(address) = options.admin
+        && options.agent
+        && !address.ip().is_loopback()
+    {
+        anyhow::bail!(
+            "admin.address {address}: the admin API of a sidecar can stop and reconfigure it, so it has to be on a \
+             loopback address such as 127.0.0.1:15000"
+        );
+    }
+    let style = if options.agent {
+        TagStyle::Istio
+    } else {
+        TagStyle::Envoy
+    };
+    if options.agent {
+        shared.stats.set_inclusion(Inclusion::istio_default());
+    }
+    let ports = [
+        (Port::Admin, options.admin),
+        (Port::Readiness, options.readiness),
+        (Port::Metrics, options.metrics),
+        (Port::Status, options.status),
+    ];
+    let state = Arc::new(State {
+        scrapes: scrape::Counters::default(),
+        shared,
+        options,
+        style,
+        told_to_fail: AtomicBool::new(false),
+    });
+    // All of them or none: a sidecar that is half there is harder to find than one that says why it does not start.
+    let mut open = Vec::new();
+    let mut bound = Bound::default();
+    for (port, address) in ports {
+        let Some(address) = address else { continue };
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("{port:?} port: cannot listen on {address}"))?;
+        let local = listener.local_addr()?;
+        *bound.of(port) = Some(local);
+        open.push((port, listener));
+    }
+    for (port, listener) in open {
+        tokio::spawn(server::serve(port, listener, Arc::clone(&state)));
+    }
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            state.shared.stats.sweep();
+        }
+    });
+    Ok(bound)
 }
+
+impl Bound {
+    fn of(&mut self, port: Port) -> &mut Option<SocketAddr> {
+        match port {
+            Port::Admin => &mut self.admin,
+            Port::Readiness => &mut self.readiness,
+            Port::Metrics => &mut self.metrics,
+            Port::Status => &mut self.status,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -218,7 +218,7 @@ fn buckets(out: &mut String, name: &str, labels: &str, values: &HistogramValues)
 
 #[cfg(test)]
 mod tests {
-    use super::super::stats::{ClusterStats, ListenerStats};
+    use super::super::stats::ClusterStats;
     use super::*;
 
     fn text(style: TagStyle) -> String {
@@ -227,7 +227,7 @@ mod tests {
         cluster.upstream_rq_total.add(3);
         cluster.upstream_rq_xx[4].inc();
         cluster.upstream_rq_time.record(3.0);
-        ListenerStats::new(&registry, "0.0.0.0_15006").downstream_cx_total.inc();
+        registry.counter("listener.0.0.0.0_15006.downstream_cx_total").inc();
         registry.gauge("server.live").set(1);
         write(&registry, style, |s| s.value.is_used())
     }

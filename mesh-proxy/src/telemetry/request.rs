@@ -172,15 +172,18 @@ pub fn finish(record: &RequestRecord, ctx: &RequestContext<'_>) {
     if ctx.manager.filters.iter().any(has_stats) {
         istio::request(record, ctx);
     }
+    let took = record
+        .end
+        .unwrap_or_else(Instant::now)
+        .saturating_duration_since(record.start);
+    let took_ms = took.as_secs_f64() * 1000.0;
+    let http = ctx.telemetry.http_stats(&ctx.manager.stat_prefix);
+    http.downstream_rq_time.record(took_ms);
     if let Some(cluster) = &record.cluster
         && record.upstream_host.is_some()
         && record.response_code != 0
     {
-        let took = record
-            .end
-            .unwrap_or_else(Instant::now)
-            .saturating_duration_since(record.start);
-        cluster.stats.upstream_rq_time.record(took.as_secs_f64() * 1000.0);
+        cluster.stats.upstream_rq_time.record(took_ms);
     }
     for log in &ctx.manager.access_logs {
         access_log::log_request(log, record, ctx.conn);

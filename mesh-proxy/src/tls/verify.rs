@@ -107,7 +107,7 @@ impl PeerVerifier {
         let Some(trust) = &self.trust else {
             return Ok(());
         };
-        let parsed = EndEntityCert::try_from(leaf).map_err(|e| refuse(leaf, &e.to_string(), kind_of(&e)))?;
+        let parsed = EndEntityCert::try_from(leaf).map_err(|e| refuse(leaf, &explain(&e), kind_of(&e)))?;
         let crls: Vec<&CertRevocationList<'_>> = trust.crls.iter().collect();
         let revocation = RevocationOptionsBuilder::new(&crls).ok().map(|options| {
             // As OpenSSL does with a CRL of one issuer only: an issuer without a list revokes nothing.
@@ -127,7 +127,7 @@ impl PeerVerifier {
                 let why = if matches!(e, webpki::Error::UnknownIssuer) {
                     format!("it is signed by none of our roots ({})", trust.names)
                 } else {
-                    e.to_string()
+                    explain(&e)
                 };
                 refuse(leaf, &why, kind_of(&e))
             })?;
@@ -163,6 +163,27 @@ fn refuse(leaf: &CertificateDer<'_>, why: &str, kind: CertificateError) -> rustl
     let who = CertNames::of(leaf).map_or_else(|_| "an unreadable certificate".to_owned(), |n| n.display());
     REFUSAL.set(Some(format!("peer presented {who}: {why}")));
     rustls::Error::InvalidCertificate(kind)
+}
+
+/// The frequent causes in words.
+fn explain(error: &webpki::Error) -> String {
+    let when = |time: &UnixTime| {
+        let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        jiff::Timestamp::from_second(seconds).map_or_else(|_| "an odd time".to_owned(), |t| t.to_string())
+    };
+    match error {
+        webpki::Error::CertExpired { not_after, .. } => format!("it expired at {}", when(not_after)),
+        webpki::Error::CertNotValidYet { time, not_before } => format!(
+            "it is not valid before {}, and the clock of this machine says {}",
+            when(not_before),
+            when(time)
+        ),
+        webpki::Error::CertRevoked => "it is on the revocation list".to_owned(),
+        webpki::Error::InvalidSignatureForPublicKey => {
+            "its signature is not by the root of that name; has the root been replaced?".to_owned()
+        }
+        other => other.to_string(),
+    }
 }
 
 fn kind_of(error: &webpki::Error) -> CertificateError {

@@ -37,6 +37,8 @@ pub struct Ads {
     pub callers: Callers,
     /// Whether a caller must prove itself. Without proof no secrets are sent, in any case.
     pub proof_required: bool,
+    /// True when streams are to end.
+    pub stopping: watch::Receiver<bool>,
 }
 
 #[tonic::async_trait]
@@ -76,8 +78,13 @@ impl Ads {
         let caller = caller.inspect_err(|status| warn!(%peer, reason = status.message(), "xDS stream refused"))?;
         let (out, responses) = mpsc::channel(QUEUE);
         let hub = self.hub.clone();
+        let mut stopping = self.stopping.clone();
         tokio::spawn(async move {
-            if let Err(status) = stream::<W>(hub, request.into_inner(), caller, peer.clone(), &out).await {
+            let ended = tokio::select! {
+                ended = stream::<W>(hub, request.into_inner(), caller, peer.clone(), &out) => ended,
+                _ = stopping.wait_for(|stop| *stop) => Err(Status::unavailable("the control plane stops")),
+            };
+            if let Err(status) = ended {
                 info!(%peer, reason = status.message(), code = ?status.code(), "xDS stream ended");
                 // The proxy may be gone already; then nobody needs the reason.
                 let _ = out.try_send(Err(status));

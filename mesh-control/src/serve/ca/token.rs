@@ -158,3 +158,11 @@ impl Tokens {
         account.ok_or_else(|| format!("the token's subject {:?} is no service account", data.claims.sub))
     }
 }
+
+/// Writes a token to a file that only the owner reads.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write(file: &Path, token: &str) -> Result<()> {
+    files::replace(file, token, files::SECRET)
+}

@@ -51,3 +51,8 @@ pub(super) fn log_request(log: &Arc<AccessLog>, record: &RequestRecord, conn: &C
 pub(super) fn log_connection(log: &Arc<AccessLog>, record: &TcpRecord, conn: &ConnInfo) {
     let _ = (log, record, conn);
 }
+
+/// Opens all files again (after a log rotation).
+pub fn reopen() {
+    sink::reopen();
+}

@@ -142,6 +142,8 @@ pub struct HttpStats {
     pub rq_direct_response: Counter,
     /// `rq_redirect`
     pub rq_redirect: Counter,
+    /// `downstream_rq_time`, ms; written by [`crate::telemetry::request::finish`].
+    pub downstream_rq_time: Histogram,
 }
 
 impl HttpStats {
@@ -171,6 +173,7 @@ impl HttpStats {
             no_cluster: counter("no_cluster"),
             rq_direct_response: counter("rq_direct_response"),
             rq_redirect: counter("rq_redirect"),
+            downstream_rq_time: scope.histogram("downstream_rq_time"),
         }
     }
 }

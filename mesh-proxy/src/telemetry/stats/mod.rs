@@ -198,19 +198,19 @@ impl Scope<'_> {
 }
 
 impl Registry {
-    /// The counter of this name, made when new. For owners with names of their own use [`Registry::scope`].
+    /// The counter of this name, made when new. An owner in it is guessed; better say it by [`Registry::scope`].
     pub fn counter(&self, name: &str) -> Counter {
-        get_or_make(&self.counters, name, || None)
+        get_or_make(&self.counters, name, || owner_of(name))
     }
 
     /// The gauge of this name, made when new.
     pub fn gauge(&self, name: &str) -> Gauge {
-        get_or_make(&self.gauges, name, || None)
+        get_or_make(&self.gauges, name, || owner_of(name))
     }
 
     /// The histogram of this name, made when new.
     pub fn histogram(&self, name: &str) -> Histogram {
-        get_or_make(&self.histograms, name, || None)
+        get_or_make(&self.histograms, name, || owner_of(name))
     }
 
     /// Statistics of one cluster, connection manager, listener or TCP proxy.
@@ -268,6 +268,30 @@ fn collect<T>(table: &Table<T>, inclusion: &Inclusion, into: &mut Vec<Stat>, val
     }));
 }
 
+/// Names of statistics that have a dot in them.
+const DOTTED: [&str; 6] = [
+    ".ssl.",
+    ".circuit_breakers.",
+    ".outlier_detection.",
+    ".external.",
+    ".internal.",
+    ".http2.",
+];
+
+/// Takes a full name apart: `;.` ends an owner's name for certain, else the statistic is what follows the last dot, or
+/// one of the known names with dots.
+fn owner_of(name: &str) -> Option<(Family, Arc<str>)> {
+    let (word, rest) = name.split_once('.')?;
+    let families = [Family::Cluster, Family::Http, Family::Listener, Family::Tcp];
+    let family = families.into_iter().find(|f| f.word() == word)?;
+    let end = rest
+        .find(";.")
+        .map(|at| at + 1)
+        .or_else(|| DOTTED.iter().filter_map(|d| rest.rfind(d)).min())
+        .or_else(|| rest.rfind('.'))?;
+    Some((family, rest[..end].into()))
+}
+
 fn get_or_make<T: Clone + Default>(
     table: &Table<T>,
     name: &str,
@@ -289,6 +313,20 @@ fn get_or_make<T: Clone + Default>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn full_names_are_taken_apart() {
+        for (name, owner) in [
+            ("cluster.outbound|80||a.b;.ssl.handshake", Some("outbound|80||a.b;")),
+            ("listener.0.0.0.0_15006.ssl.handshake", Some("0.0.0.0_15006")),
+            ("listener.0.0.0.0_15006.downstream_cx_total", Some("0.0.0.0_15006")),
+            ("cluster.a.b.c.upstream_rq_total", Some("a.b.c")),
+            ("server.live", None),
+            ("cluster.odd", None),
+        ] {
+            assert_eq!(owner_of(name).map(|(_, o)| o).as_deref(), owner, "{name}");
+        }
+    }
 
     #[test]
     fn one_name_is_one_counter_and_sweeping_spares_what_is_held() {

@@ -1,0 +1,361 @@
+//! The command line.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use mesh_api::names::port;
+
+use crate::serve::ca::token::{ServiceAccount, Tokens};
+use crate::serve::{self, Options};
+use crate::source::directory::Directory;
+use crate::source::{self, Severity};
+use crate::store::{MeshConfig, Store};
+
+/// Ferromesh's control plane: Istio's objects in, Envoy configuration and workload certificates out.
+#[derive(Debug, Parser)]
+#[command(name = "mesh-control", version, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Log as JSON, one object a line.
+    #[arg(long, global = true)]
+    log_json: bool,
+    /// What to log: error, warn, info, debug, or by part: info,mesh_control::serve::ads=debug.
+    #[arg(long, global = true, env = "MESH_LOG", default_value = "info")]
+    log: String,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  Serve proxies from a folder of YAML, and follow its changes:
+    mesh-control serve --source dir:./mesh --ca-dir ./mesh-ca
+  Prove a workload to the CA (give the file to its proxy):
+    mesh-control token --service-account shop/web --ca-dir ./mesh-ca --out web.token
+  See what one proxy would be sent:
+    mesh-control compile --source dir:./mesh --node sidecar~10.0.0.1~web-1.shop~shop.svc.cluster.local
+  Check a folder; one line for each thing that is wrong:
+    mesh-control validate --source dir:./mesh";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve proxies: configuration (xDS) and certificates.
+    #[command(after_help = SERVE_HELP)]
+    Serve(Serve),
+    /// Print what one proxy would be sent. No ports, no clock: the same answer every time.
+    Compile(Compile),
+    /// Write a signed token that proves a service account to the CA.
+    Token(Token),
+    /// Read a folder and print what is wrong with it. Ends with 1 if anything is.
+    Validate(Validate),
+}
+
+const SERVE_HELP: &str = "\
+Ports:
+  15010  xDS and CA in plaintext; on loopback only, unless --grpc-addr says otherwise
+  15012  xDS and CA over TLS; callers prove themselves by token or by their mesh certificate
+  15014  /metrics, /ready, /version; and on the machine itself /debug (syncz, configz, config_dump)
+
+The folder of --ca-dir holds the root and its key. Put your own ca-cert.pem, ca-key.pem, root-cert.pem and
+cert-chain.pem there before the first start to sign with your own CA. bundle/root-cert.pem in it is what proxies trust.";
+
+#[derive(Debug, Args)]
+struct Serve {
+    #[command(flatten)]
+    objects: Objects,
+    /// Address of the ports 15012 and 15014.
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
+    listen: IpAddr,
+    /// Plaintext xDS and CA [default: 127.0.0.1:15010].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    grpc_addr: Option<SocketAddr>,
+    /// xDS and CA over TLS [default: port 15012 on --listen].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    secure_grpc_addr: Option<SocketAddr>,
+    /// Metrics and debug pages [default: port 15014 on --listen].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    monitoring_addr: Option<SocketAddr>,
+    #[command(flatten)]
+    ca: CaDir,
+    /// Further names or addresses by which proxies reach this server, for its certificate.
+    #[arg(long = "san", value_name = "NAME")]
+    names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct CaDir {
+    /// Folder of the CA's keys and certificates; made if it is not there.
+    #[arg(long, value_name = "DIR", default_value = "mesh-ca", env = "MESH_CA_DIR")]
+    ca_dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Objects {
+    /// Where the objects are: dir:PATH.
+    #[arg(long, value_name = "dir:PATH")]
+    source: Source,
+    /// MeshConfig (YAML); without it the key `mesh` of ConfigMap istio-system/istio counts, if the source has it.
+    #[arg(long, value_name = "FILE")]
+    mesh_config: Option<PathBuf>,
+    /// Trust domain of identities; without it that of the MeshConfig.
+    #[arg(long, value_name = "NAME")]
+    trust_domain: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+struct Source(PathBuf);
+
+impl FromStr for Source {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("dir", path)) if !path.is_empty() => Ok(Source(path.into())),
+            _ if text == "kubernetes" => {
+                Err("Kubernetes as the source comes in a later version; use dir:PATH with a folder of YAML".to_owned())
+            }
+            _ => Err("expected dir:PATH, for example dir:./mesh".to_owned()),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+struct Compile {
+    #[command(flatten)]
+    objects: Objects,
+    /// The proxy: KIND~IP~POD.NAMESPACE~NAMESPACE.svc.cluster.local with KIND sidecar or router.
+    #[arg(long, value_name = "ID")]
+    node: String,
+    /// A label of the proxy's pod, if the source does not have the pod. May be repeated.
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<String>,
+    /// Form of the output.
+    #[arg(long, value_enum, default_value_t = Output::Json)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Output {
+    Json,
+    Yaml,
+}
+
+#[derive(Debug, Args)]
+struct Token {
+    /// The service account that the token proves.
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    service_account: ServiceAccount,
+    /// How long it is good: 12h, 30m, 7d, 90s.
+    #[arg(long, value_name = "TIME", default_value = "12h", value_parser = duration)]
+    ttl: Duration,
+    /// Write it to this file (mode 0600) and not to standard output.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    ca: CaDir,
+}
+
+#[derive(Debug, Args)]
+struct Validate {
+    #[command(flatten)]
+    objects: Objects,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let help = || format!("{text:?} is no time; write a number with d, h, m or s, such as 12h");
+    let unit = text.chars().next_back().ok_or_else(help)?;
+    let seconds = match unit {
+        'd' => 86_400,
+        'h' => 3600,
+        'm' => 60,
+        's' => 1,
+        _ => return Err(help()),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| help())?;
+    match number.checked_mul(seconds) {
+        Some(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds)),
+        _ => Err(help()),
+    }
+}
+
+/// Runs the command; gives the exit code.
+///
+/// # Errors
+/// For everything that keeps the command from doing its work.
+pub fn run(cli: Cli) -> Result<u8> {
+    match cli.command {
+        Command::Serve(args) => {
+            log(&cli.log, cli.log_json)?;
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let running = serve::start(args.options()).await?;
+                running.wait(stop_signal()).await
+            })?;
+            Ok(0)
+        }
+        Command::Compile(args) => args.run(),
+        Command::Token(args) => args.run(),
+        Command::Validate(args) => args.run(),
+    }
+}
+
+fn log(filter: &str, json: bool) -> Result<()> {
+    use tracing_subscriber::EnvFilter;
+    let filter: EnvFilter = filter.parse().with_context(|| format!("--log {filter:?}"))?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    let set = if json {
+        builder.json().try_init()
+    } else {
+        builder.with_target(false).try_init()
+    };
+    set.map_err(|e| anyhow::anyhow!("cannot log: {e}"))
+}
+
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let wait = async |kind| match signal(kind) {
+        Ok(mut signals) => {
+            signals.recv().await;
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a signal cannot be waited for");
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = wait(SignalKind::terminate()) => {}
+        () = wait(SignalKind::interrupt()) => {}
+    }
+}
+
+impl Serve {
+    fn options(self) -> Options {
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Options {
+            source: self.objects.source.0,
+            mesh_config: self.objects.mesh_config,
+            grpc: self.grpc_addr.unwrap_or((loopback, port::XDS_PLAINTEXT).into()),
+            secure_grpc: self.secure_grpc_addr.unwrap_or((self.listen, port::XDS_TLS).into()),
+            monitoring: self
+                .monitoring_addr
+                .unwrap_or((self.listen, port::CONTROL_MONITORING).into()),
+            ca_dir: self.ca.ca_dir,
+            trust_domain: self.objects.trust_domain,
+            names: self.names,
+        }
+    }
+}
+
+impl Objects {
+    fn load(&self) -> Result<(Store, source::Loaded)> {
+        let root = &self.source.0;
+        if !root.is_dir() {
+            anyhow::bail!("--source dir:{}: there is no such folder", root.display());
+        }
+        let loaded = Directory::new(root).load();
+        let store = Store::build(loaded.objects.iter().cloned(), MeshConfig::default().into());
+        Ok((store, loaded))
+    }
+}
+
+impl Validate {
+    fn run(&self) -> Result<u8> {
+        let (store, loaded) = self.objects.load()?;
+        let findings = source::findings(&store, &loaded);
+        for finding in &findings {
+            println!("{finding}");
+        }
+        let errors = findings.iter().filter(|f| f.severity == Severity::Error).count();
+        let (objects, warnings) = (store.objects().len(), findings.len() - errors);
+        eprintln!("{objects} objects in force, {errors} errors, {warnings} warnings");
+        Ok(u8::from(errors > 0))
+    }
+}
+
+impl Token {
+    fn run(&self) -> Result<u8> {
+        let token = Tokens::open(&self.ca.ca_dir)?.issue(&self.service_account, self.ttl, SystemTime::now())?;
+        match &self.out {
+            None => println!("{token}"),
+            Some(file) => serve::ca::token::write(file, &token)?,
+        }
+        Ok(0)
+    }
+}
+
+impl Compile {
+    fn run(&self) -> Result<u8> {
+        let (store, loaded) = self.objects.load()?;
+        for finding in source::findings(&store, &loaded) {
+            eprintln!("{finding}");
+        }
+        let mut labels = std::collections::BTreeMap::new();
+        for label in &self.labels {
+            let (key, value) = label
+                .split_once('=')
+                .with_context(|| format!("--label {label:?} is not KEY=VALUE"))?;
+            labels.insert(key.to_owned(), value.to_owned());
+        }
+        let id = mesh_api::names::NodeId::parse(&self.node).context("--node")?;
+        let proxy = crate::compile::Proxy::new(id, labels);
+        let compiled = crate::compile::compile(&store, &proxy);
+        for warning in &compiled.warnings {
+            let place = &loaded.places;
+            eprintln!(
+                "{}",
+                place.diagnostic(&warning.object, &warning.field, &warning.message, Severity::Warning)
+            );
+        }
+        let json = mesh_api::envoy::json::Json::new();
+        let value = serde_json::json!({
+            "listeners": values(&json, &compiled.listeners)?,
+            "routes": values(&json, &compiled.routes)?,
+            "clusters": values(&json, &compiled.clusters)?,
+            "endpoints": values(&json, &compiled.endpoints)?,
+        });
+        match self.output {
+            Output::Json => println!("{}", serde_json::to_string_pretty(&value)?),
+            Output::Yaml => print!("{}", serde_saphyr::to_string(&value)?),
+        }
+        Ok(0)
+    }
+}
+
+fn values<M: prost::Message + prost::Name>(
+    json: &mesh_api::envoy::json::Json,
+    messages: &std::collections::BTreeMap<String, M>,
+) -> Result<Vec<serde_json::Value>> {
+    messages.values().map(|m| Ok(json.to_value(m)?)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn kubernetes_as_source_is_refused_with_a_reason() {
+        let error = Cli::try_parse_from(["mesh-control", "serve", "--source", "kubernetes"]).expect_err("refused");
+        assert!(error.to_string().contains("later version"), "{error}");
+    }
+
+    #[test]
+    fn times_are_read() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("2d"), Ok(Duration::from_secs(172_800)));
+        for bad in ["", "h", "5", "-1h", "0s", "99999999999999999999d", "1é"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+}

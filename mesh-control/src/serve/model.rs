@@ -1,0 +1,205 @@
+//! The objects in force: read, indexed, published, followed.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Result;
+use arc_swap::ArcSwap;
+use mesh_api::envoy::json::Json;
+use mesh_api::names::DEFAULT_TRUST_DOMAIN;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use super::Options;
+use super::ads::hub::{Generate, Hub};
+use super::ads::resources::{Resource, Resources};
+use crate::compile::{self, Proxy, Warning};
+use crate::source::directory::{Directory, Watcher};
+use crate::source::{self, Diagnostic, Loaded, Severity};
+use crate::store::{MeshConfig, Store};
+
+/// One snapshot, ready to be compiled.
+pub struct Snapshot {
+    /// The objects.
+    pub store: Store,
+    /// What was read.
+    pub loaded: Loaded,
+    json: Arc<Json>,
+    /// Findings that have been logged, over all snapshots.
+    said: Arc<Mutex<BTreeSet<Warning>>>,
+}
+
+impl Generate for Snapshot {
+    fn generate(&self, proxy: &Proxy) -> Resources {
+        let compiled = compile::compile(&self.store, proxy);
+        for warning in &compiled.warnings {
+            // Many proxies meet the same finding; it is said once.
+            if self.said.lock().insert(warning.clone()) {
+                let place = &self.loaded.places;
+                let line = place.diagnostic(&warning.object, &warning.field, &warning.message, Severity::Warning);
+                warn!(proxy = %proxy.id, "{line}");
+            }
+        }
+        pack(&self.json, &compiled)
+    }
+}
+
+/// The compiled resources in the form in which they are served.
+pub(crate) fn pack(json: &Json, compiled: &compile::Compiled) -> Resources {
+    let mut resources = Resources::default();
+    for (type_url, by_name) in compile::packed(json, compiled) {
+        let of_type = resources.of_mut(type_url);
+        for (name, resource) in by_name {
+            of_type.insert(name, Resource::new(resource.any, &resource.version));
+        }
+    }
+    resources
+}
+
+/// The present snapshot and the hub that it was published by.
+#[derive(Clone)]
+pub struct Model {
+    present: Arc<ArcSwap<Snapshot>>,
+    hub: Arc<Hub>,
+    json: Arc<Json>,
+    trust_domain: Arc<str>,
+}
+
+/// Follows the source.
+pub(super) struct Follow {
+    model: Model,
+    directory: Directory,
+    watcher: Watcher,
+    mesh_config: Option<PathBuf>,
+    said: Arc<Mutex<BTreeSet<Warning>>>,
+    findings: BTreeSet<Diagnostic>,
+}
+
+impl Model {
+    /// Reads the source for the first time.
+    pub(super) fn open(options: &Options) -> Result<(Self, Follow)> {
+        // Watching begins before reading: a change in between is seen.
+        let beside: Vec<PathBuf> = options.mesh_config.iter().cloned().collect();
+        let watcher = Watcher::new(&options.source, &beside);
+        let mut directory = Directory::new(&options.source);
+        let loaded = directory.load();
+        let mesh = Arc::new(MeshConfig::default());
+        let json = Arc::new(Json::new());
+        let said = Arc::new(Mutex::default());
+        let snapshot = Arc::new(Snapshot {
+            store: Store::build(loaded.objects.iter().cloned(), mesh),
+            loaded,
+            json: json.clone(),
+            said: Arc::clone(&said),
+        });
+        let model = Model {
+            present: Arc::new(ArcSwap::new(snapshot.clone())),
+            hub: Hub::new(snapshot.clone()),
+            json,
+            trust_domain: options.trust_domain.as_deref().unwrap_or(DEFAULT_TRUST_DOMAIN).into(),
+        };
+        let mut follow = Follow {
+            model: model.clone(),
+            directory,
+            watcher,
+            mesh_config: options.mesh_config.clone(),
+            said,
+            findings: BTreeSet::new(),
+        };
+        follow.report(&snapshot);
+        info!(folder = %options.source.display(), objects = snapshot.store.objects().len(), "read");
+        Ok((model, follow))
+    }
+
+    /// The snapshot in force.
+    pub fn present(&self) -> Arc<Snapshot> {
+        self.present.load_full()
+    }
+
+    /// Where snapshots are published.
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// Envoy's messages as JSON.
+    pub fn json(&self) -> &Json {
+        &self.json
+    }
+
+    /// Trust domain of all identities.
+    pub fn trust_domain(&self) -> &str {
+        &self.trust_domain
+    }
+}
+
+impl Follow {
+    pub(super) async fn run(mut self, mut stopping: watch::Receiver<bool>) -> Result<()> {
+        loop {
+            tokio::select! {
+                () = self.watcher.changed() => {}
+                _ = stopping.wait_for(|stop| *stop) => return Ok(()),
+            }
+            // Reading and indexing many files takes long enough to be kept off the network threads.
+            self = tokio::task::spawn_blocking(move || {
+                self.reload();
+                self
+            })
+            .await?;
+        }
+    }
+
+    fn reload(&mut self) {
+        let started = Instant::now();
+        let before = self.model.present();
+        let loaded = self.directory.load();
+        let mesh = Arc::new(before.store.mesh().clone());
+        let same = before.loaded.objects.len() == loaded.objects.len()
+            && before
+                .loaded
+                .objects
+                .iter()
+                .zip(&loaded.objects)
+                .all(|(a, b)| Arc::ptr_eq(a, b) || a == b);
+        // Lines move without any object changing, so the snapshot is new in any case; only proxies need not hear of it.
+        let snapshot = Arc::new(Snapshot {
+            store: Store::build(loaded.objects.iter().cloned(), mesh),
+            loaded,
+            json: self.model.json.clone(),
+            said: self.said.clone(),
+        });
+        self.model.present.store(snapshot.clone());
+        self.report(&snapshot);
+        if same {
+            return;
+        }
+        let number = self.model.hub.publish(snapshot.clone());
+        metrics::counter!("pilot_push_triggers", "type" => "config").increment(1);
+        info!(
+            snapshot = number,
+            objects = snapshot.store.objects().len(),
+            took_ms = started.elapsed().as_millis(),
+            "changed"
+        );
+    }
+
+    /// Logs findings that are new, and those that are gone.
+    fn report(&mut self, snapshot: &Snapshot) {
+        let findings: BTreeSet<Diagnostic> = source::findings(&snapshot.store, &snapshot.loaded)
+            .into_iter()
+            .collect();
+        for finding in findings.difference(&self.findings) {
+            match finding.severity {
+                Severity::Error => error!("{finding}"),
+                Severity::Warning => warn!("{finding}"),
+            }
+        }
+        for finding in self.findings.difference(&findings) {
+            info!("no longer: {finding}");
+        }
+        self.findings = findings;
+        let _ = &self.mesh_config;
+    }
+}

@@ -1,0 +1,106 @@
+//! Notices changes in a folder.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use notify::{RecursiveMode, Watcher as _};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::warn;
+
+/// Writing one file makes several events; they are over when nothing has come for this long…
+const QUIET: Duration = Duration::from_millis(20);
+/// …and at the latest after this, so that a steady stream of changes is followed too.
+const MOST: Duration = Duration::from_millis(100);
+/// Some file systems tell nobody about changes: the folder is looked at now and then all the same.
+const POLL: Duration = Duration::from_secs(1);
+/// As [`POLL`], where the system's own notices cannot be had.
+const POLL_ONLY: Duration = Duration::from_millis(300);
+
+/// Notices changes of files in a folder, and of single files beside it.
+#[derive(Debug)]
+pub struct Watcher {
+    root: PathBuf,
+    beside: Vec<PathBuf>,
+    events: mpsc::Receiver<()>,
+    /// Kept for its effect.
+    _notices: Option<notify::RecommendedWatcher>,
+    poll: Duration,
+    seen: Stamp,
+}
+
+type Stamp = BTreeSet<(PathBuf, u64, Option<SystemTime>)>;
+
+impl Watcher {
+    /// Watches from now on.
+    pub fn new(root: &Path, beside: &[PathBuf]) -> Self {
+        // One waiting event stands for any number of them.
+        let (sender, events) = mpsc::channel(1);
+        let on_event = move |event: notify::Result<notify::Event>| {
+            // Reading a file is an event too, and no change.
+            if event.is_ok_and(|e| e.kind.is_access()) {
+                return;
+            }
+            let _ = sender.try_send(());
+        };
+        let notices = notify::recommended_watcher(on_event).and_then(|mut w| {
+            w.watch(root, RecursiveMode::Recursive)?;
+            for dir in beside.iter().filter_map(|f| f.parent()) {
+                let dir = if dir.as_os_str().is_empty() {
+                    Path::new(".")
+                } else {
+                    dir
+                };
+                w.watch(dir, RecursiveMode::NonRecursive)?;
+            }
+            Ok(w)
+        });
+        let (notices, poll) = match notices {
+            Ok(notices) => (Some(notices), POLL),
+            Err(error) => {
+                warn!(folder = %root.display(), %error, "the system gives no notice of changes; looking every {POLL_ONLY:?}");
+                (None, POLL_ONLY)
+            }
+        };
+        Watcher {
+            root: root.to_owned(),
+            beside: beside.to_vec(),
+            events,
+            _notices: notices,
+            poll,
+            seen: stamp(root, beside),
+        }
+    }
+
+    /// Waits for a change. May be dropped and called again.
+    pub async fn changed(&mut self) {
+        loop {
+            let noticed = timeout(self.poll, self.events.recv()).await;
+            if matches!(noticed, Ok(Some(()))) {
+                let latest = Instant::now() + MOST;
+                while let Ok(Some(())) = timeout_at(latest.min(Instant::now() + QUIET), self.events.recv()).await {}
+            }
+            let now = stamp(&self.root, &self.beside);
+            if now != self.seen {
+                self.seen = now;
+                return;
+            }
+        }
+    }
+}
+
+fn stamp(root: &Path, beside: &[PathBuf]) -> Stamp {
+    let mut files = BTreeSet::new();
+    super::list(root, 0, &mut files, &mut |_, _| {});
+    files.extend(beside.iter().cloned());
+    let one = |path: PathBuf| {
+        let meta = std::fs::metadata(&path).ok();
+        (
+            path,
+            meta.as_ref().map_or(0, std::fs::Metadata::len),
+            meta.and_then(|m| m.modified().ok()),
+        )
+    };
+    files.into_iter().map(one).collect()
+}

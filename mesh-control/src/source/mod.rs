@@ -1,0 +1,115 @@
+//! Where objects come from.
+//!
+//! A source gives all objects that are in force, what is wrong with those that are not, and where each object stands, so
+//! that later findings can name file and line too.
+
+pub mod directory;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mesh_api::istio::AnyObject;
+
+use crate::compile;
+use crate::store::Store;
+use directory::Lines;
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// Not as written, or not in force.
+    Error,
+    /// In force, though perhaps not as meant.
+    Warning,
+}
+
+/// One finding, for one line of output.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Diagnostic {
+    /// File.
+    pub file: PathBuf,
+    /// Line in it, from 1; 0 for the file as a whole.
+    pub line: u32,
+    /// `VirtualService shop/catalog`; empty when nobody can tell.
+    pub object: String,
+    /// `spec.http[0].route[0].weight`; empty for the whole object.
+    pub field: String,
+    /// What is wrong, and what to do.
+    pub message: String,
+    /// How bad it is.
+    pub severity: Severity,
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if self.line > 0 {
+            write!(f, ":{}", self.line)?;
+        }
+        for part in [&self.object, &self.field, &self.message] {
+            if !part.is_empty() {
+                // One finding is one line, whatever a user's value holds.
+                write!(f, ": {}", part.replace('\n', " "))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Everything that a source has.
+#[derive(Debug, Clone, Default)]
+pub struct Loaded {
+    /// Objects in force.
+    pub objects: Vec<Arc<AnyObject>>,
+    /// Findings, by file and line.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Where the objects stand.
+    pub places: Places,
+}
+
+/// Where objects stand, by what [`object_name`] calls them.
+#[derive(Debug, Clone, Default)]
+pub struct Places(HashMap<String, (Arc<PathBuf>, Arc<Lines>)>);
+
+impl Places {
+    /// A finding about a field of an object that the source has given.
+    pub fn diagnostic(&self, object: &str, field: &str, message: &str, severity: Severity) -> Diagnostic {
+        let place = self.0.get(object);
+        Diagnostic {
+            file: place.map(|(file, _)| (**file).clone()).unwrap_or_default(),
+            line: place.map_or(0, |(_, lines)| lines.line_of(field)),
+            object: object.to_owned(),
+            field: field.to_owned(),
+            message: message.to_owned(),
+            severity,
+        }
+    }
+
+    pub(crate) fn insert(&mut self, object: String, file: Arc<PathBuf>, lines: Arc<Lines>) {
+        self.0.insert(object, (file, lines));
+    }
+}
+
+/// What an object is called in findings: `VirtualService shop/catalog`, `Namespace shop`.
+pub fn object_name(kind: &str, namespace: &str, name: &str) -> String {
+    if namespace.is_empty() {
+        format!("{kind} {name}")
+    } else {
+        format!("{kind} {namespace}/{name}")
+    }
+}
+
+/// All findings: those of reading, and of what the objects say of each other and of things that are not in force yet.
+pub fn findings(store: &Store, loaded: &Loaded) -> Vec<Diagnostic> {
+    let mut out = loaded.diagnostics.clone();
+    for object in store.objects() {
+        for warning in compile::unsupported(object) {
+            let place = &loaded.places;
+            out.push(place.diagnostic(&warning.object, &warning.field, &warning.message, Severity::Warning));
+        }
+    }
+    out.sort();
+    out
+}

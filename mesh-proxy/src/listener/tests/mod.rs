@@ -1,0 +1,3 @@
+mod inspect;
+mod loopback;
+mod matching;
