@@ -9,6 +9,6 @@ pub use k8s_openapi::api::{
     discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice},
 };
 pub use k8s_openapi::apimachinery::pkg::{
-    apis::meta::v1::{ObjectMeta, Time},
+    apis::meta::v1::{LabelSelector, ObjectMeta, Time},
     util::intstr::IntOrString,
 };

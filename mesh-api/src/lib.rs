@@ -16,6 +16,8 @@ pub mod envoy;
 pub mod istio;
 #[cfg(feature = "istio")]
 pub mod k8s;
+#[cfg(feature = "istio")]
+pub mod mesh_config;
 
 /// Istio's certificate service, `istio.v1.auth.IstioCertificateService`.
 #[cfg(feature = "envoy")]

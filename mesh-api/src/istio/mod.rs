@@ -8,7 +8,7 @@ mod common;
 mod destination_rule;
 mod duration;
 mod envoy_filter;
-mod error;
+pub(crate) mod error;
 mod gateway;
 mod kind;
 #[cfg(test)]
