@@ -9,9 +9,6 @@ pub mod model;
 pub mod monitoring;
 mod tls;
 
-#[cfg(test)]
-mod tests;
-
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;

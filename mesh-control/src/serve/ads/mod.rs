@@ -16,4 +16,6 @@ mod watch;
 pub mod wire;
 
 #[cfg(test)]
+mod server_tests;
+#[cfg(test)]
 mod session_tests;
