@@ -34,11 +34,7 @@ fn output_is_as_written_down() {
             if update {
                 fs::write(&path, &text).expect("write the file anew");
             } else if fs::read_to_string(&path).unwrap_or_default() != text {
-                wrong.push(format!(
-                    "{}: {}",
-                    path.display(),
-                    first_difference(&path, &text)
-                ));
+                wrong.push(format!("{}: {}", path.display(), first_difference(&path, &text)));
             }
         }
     }
@@ -83,7 +79,9 @@ fn envoy_accepts_all() {
             std::env::var("CI").as_deref() != Ok("true"),
             "ENVOY_BIN must name an Envoy in CI"
         );
-        eprintln!("SKIPPED: ENVOY_BIN is not set, so no Envoy has looked at the compiled output; cargo xtask test sets it");
+        eprintln!(
+            "SKIPPED: ENVOY_BIN is not set, so no Envoy has looked at the compiled output; cargo xtask test sets it"
+        );
         return;
     };
     let mut refused = Vec::new();

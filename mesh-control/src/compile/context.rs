@@ -57,9 +57,7 @@ impl<'a> Context<'a> {
 
     /// The DestinationRule that the proxy uses for a service.
     pub(super) fn rule(&self, service: &Service) -> Option<&'a TrafficRule> {
-        self.store
-            .rule(service, self.namespace, self.labels)
-            .map(AsRef::as_ref)
+        self.store.rule(service, self.namespace, self.labels).map(AsRef::as_ref)
     }
 
     /// Mutual TLS of the proxy's own workload.

@@ -9,7 +9,9 @@ pub(super) use mesh_api::envoy::pb::envoy::extensions::filters::{
     http::{cors::v3 as cors, fault::v3 as fault},
     network::{http_connection_manager::v3 as hcm, tcp_proxy::v3 as tcp_proxy},
 };
-pub(super) use mesh_api::envoy::pb::envoy::extensions::transport_sockets::{raw_buffer::v3 as raw_buffer, tls::v3 as tls};
+pub(super) use mesh_api::envoy::pb::envoy::extensions::transport_sockets::{
+    raw_buffer::v3 as raw_buffer, tls::v3 as tls,
+};
 pub(super) use mesh_api::envoy::pb::envoy::r#type::matcher::v3 as matcher;
 pub(super) use mesh_api::envoy::pb::envoy::r#type::v3 as types;
 pub(super) use mesh_api::envoy::pb::google::protobuf::{BoolValue, UInt32Value};

@@ -41,8 +41,7 @@ impl Workloads {
     ) -> Self {
         let mut all = Workloads::default();
         for pod in pods {
-            all.pods
-                .insert((pod.namespace.clone(), pod.name.clone()), pod.clone());
+            all.pods.insert((pod.namespace.clone(), pod.name.clone()), pod.clone());
             all.index(pod);
         }
         for entry in entries {
@@ -127,7 +126,9 @@ fn of_selected(service: &Service, workloads: &Workloads) -> Endpoints {
         if !(workload.ready || service.publish_not_ready) {
             continue;
         }
-        let Some(address) = workload.addresses.first() else { continue };
+        let Some(address) = workload.addresses.first() else {
+            continue;
+        };
         for port in &service.ports {
             if let Some(number) = target_port(port, workload) {
                 endpoints.entry(port.number).or_default().push(Endpoint {
@@ -146,8 +147,12 @@ fn of_slices(service: &Service, slices: &[&EndpointSlice], workloads: &Workloads
     for slice in slices {
         for slice_port in slice.ports.iter().flatten() {
             let name = slice_port.name.as_deref().unwrap_or_default();
-            let Some(number) = slice_port.port.and_then(|p| u16::try_from(p).ok()) else { continue };
-            let Some(port) = service.ports.iter().find(|p| p.name == name) else { continue };
+            let Some(number) = slice_port.port.and_then(|p| u16::try_from(p).ok()) else {
+                continue;
+            };
+            let Some(port) = service.ports.iter().find(|p| p.name == name) else {
+                continue;
+            };
             for endpoint in slice.endpoints.iter().flatten() {
                 let ready = endpoint.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true);
                 if !(ready || service.publish_not_ready) {
@@ -229,5 +234,10 @@ fn stranger(service: &Service, address: &str) -> Workload {
 
 /// The service that an EndpointSlice belongs to.
 pub fn slice_service(slice: &EndpointSlice) -> Option<&str> {
-    slice.metadata.labels.as_ref()?.get(label::SERVICE_NAME).map(String::as_str)
+    slice
+        .metadata
+        .labels
+        .as_ref()?
+        .get(label::SERVICE_NAME)
+        .map(String::as_str)
 }

@@ -114,7 +114,9 @@ impl Store {
     /// All services that a namespace sees, one for each host, in the order of their hosts. A service of the namespace
     /// itself comes before those of others.
     pub fn services(&self, namespace: &str) -> impl Iterator<Item = &Arc<Service>> {
-        self.services.values().filter_map(move |list| self.pick(list, namespace))
+        self.services
+            .values()
+            .filter_map(move |list| self.pick(list, namespace))
     }
 
     /// The service with this host that a namespace sees.
@@ -195,10 +197,7 @@ impl Store {
     }
 
     /// Gateways whose selector takes these labels, oldest first.
-    pub fn gateways<'a>(
-        &'a self,
-        labels: &'a BTreeMap<String, String>,
-    ) -> impl Iterator<Item = &'a Object<Gateway>> {
+    pub fn gateways<'a>(&'a self, labels: &'a BTreeMap<String, String>) -> impl Iterator<Item = &'a Object<Gateway>> {
         self.gateways
             .iter()
             .filter(move |g| workload::selects(&g.spec.selector, labels))
@@ -226,10 +225,7 @@ fn workloads(objects: &[Arc<AnyObject>]) -> Workloads {
         .collect();
     let pods = of_kind!(objects, Pod).map(|pod| {
         let node = pod.object.spec.as_ref().and_then(|s| s.node_name.as_deref());
-        Arc::new(Workload::of_pod(
-            &pod.object,
-            node.and_then(|n| nodes.get(n).copied()),
-        ))
+        Arc::new(Workload::of_pod(&pod.object, node.and_then(|n| nodes.get(n).copied())))
     });
     let entries = of_kind!(objects, WorkloadEntry).map(|entry| Arc::new(Workload::of_entry(entry)));
     Workloads::build(pods, entries)
@@ -242,7 +238,8 @@ fn services(objects: &[Arc<AnyObject>], workloads: &Workloads) -> (Services, All
     let mut slices: HashMap<(&str, &str), Vec<&EndpointSlice>> = HashMap::new();
     for slice in of_kind!(objects, EndpointSlice) {
         let slice = &slice.object;
-        if let (Some(namespace), Some(service)) = (slice.metadata.namespace.as_deref(), endpoint::slice_service(slice)) {
+        if let (Some(namespace), Some(service)) = (slice.metadata.namespace.as_deref(), endpoint::slice_service(slice))
+        {
             slices.entry((namespace, service)).or_default().push(slice);
         }
     }
@@ -278,12 +275,13 @@ fn services(objects: &[Arc<AnyObject>], workloads: &Workloads) -> (Services, All
     let mut endpoints = AllEndpoints::new();
     for (service, list) in found {
         endpoints.insert((service.host.clone(), service.namespace.clone()), Arc::new(list));
-        services.entry(service.host.clone()).or_default().push(Arc::new(service));
+        services
+            .entry(service.host.clone())
+            .or_default()
+            .push(Arc::new(service));
     }
     for list in services.values_mut() {
-        list.sort_by(|a, b| {
-            (!a.kubernetes, a.created, &a.namespace).cmp(&(!b.kubernetes, b.created, &b.namespace))
-        });
+        list.sort_by(|a, b| (!a.kubernetes, a.created, &a.namespace).cmp(&(!b.kubernetes, b.created, &b.namespace)));
     }
     (services, endpoints)
 }

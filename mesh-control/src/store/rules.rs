@@ -50,7 +50,10 @@ impl Routing {
 
     /// `VirtualService shop/catalog`, for messages.
     pub fn name(&self) -> String {
-        format!("VirtualService {}/{}", self.object.meta.namespace, self.object.meta.name)
+        format!(
+            "VirtualService {}/{}",
+            self.object.meta.namespace, self.object.meta.name
+        )
     }
 
     /// What Istio's metadata calls the object.
@@ -137,9 +140,7 @@ impl TrafficRules {
                 .into_iter()
                 .map(|(namespace, mut list)| {
                     // Rules for chosen clients come before those for all; the sort is stable, the oldest stay first.
-                    list.sort_by_key(|r| {
-                        std::cmp::Reverse((host::specificity(&r.host), r.selector.is_some()))
-                    });
+                    list.sort_by_key(|r| std::cmp::Reverse((host::specificity(&r.host), r.selector.is_some())));
                     (namespace, list.into_iter().map(Arc::new).collect())
                 })
                 .collect(),
@@ -156,18 +157,20 @@ impl TrafficRules {
         root: &str,
         default_export: &[String],
     ) -> Option<&Arc<TrafficRule>> {
-        [client_namespace, service_namespace, root].iter().find_map(|namespace| {
-            self.0.get(*namespace)?.iter().find(|rule| {
-                // A selector chooses clients of the rule's own namespace only.
-                let chosen = rule
-                    .selector
-                    .as_ref()
-                    .is_none_or(|s| *namespace == client_namespace && selects(s, client_labels));
-                chosen
-                    && host::covers(&rule.host, host)
-                    && host::visible(&rule.export_to, default_export, namespace, client_namespace)
+        [client_namespace, service_namespace, root]
+            .iter()
+            .find_map(|namespace| {
+                self.0.get(*namespace)?.iter().find(|rule| {
+                    // A selector chooses clients of the rule's own namespace only.
+                    let chosen = rule
+                        .selector
+                        .as_ref()
+                        .is_none_or(|s| *namespace == client_namespace && selects(s, client_labels));
+                    chosen
+                        && host::covers(&rule.host, host)
+                        && host::visible(&rule.export_to, default_export, namespace, client_namespace)
+                })
             })
-        })
     }
 }
 
@@ -232,7 +235,11 @@ impl PeerAuthentications {
             .port_level_mtls
             .iter()
             .filter_map(|(port, m)| {
-                let mode = if m.mode == MutualTlsMode::Unset { workload } else { m.mode };
+                let mode = if m.mode == MutualTlsMode::Unset {
+                    workload
+                } else {
+                    m.mode
+                };
                 Some((u16::try_from(*port).ok()?, mode))
             })
             .collect();

@@ -96,7 +96,12 @@ impl Service {
             .flatten();
         let addresses: Vec<String> = match &spec.cluster_ips {
             Some(ips) if !ips.is_empty() => ips.clone(),
-            _ => spec.cluster_ip.clone().into_iter().filter(|ip| !ip.is_empty()).collect(),
+            _ => spec
+                .cluster_ip
+                .clone()
+                .into_iter()
+                .filter(|ip| !ip.is_empty())
+                .collect(),
         };
         let headless = addresses.iter().any(|a| a == "None");
         let ports = spec.ports.iter().flatten().filter_map(kubernetes_port).collect();

@@ -30,7 +30,10 @@ impl Case {
         let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let said = |key: &str| -> Vec<String> {
             let mark = format!("# {key}: ");
-            text.lines().filter_map(|l| l.strip_prefix(&mark)).map(str::to_owned).collect()
+            text.lines()
+                .filter_map(|l| l.strip_prefix(&mark))
+                .map(str::to_owned)
+                .collect()
         };
         let pair = |line: &String| {
             let (key, value) = line.split_once('=').expect("KEY=VALUE");
@@ -88,7 +91,11 @@ fn documents(text: &str, path: &Path) -> Vec<Arc<AnyObject>> {
         if object.namespace().is_empty() {
             object.set_namespace("default");
         }
-        let errors: Vec<_> = object.validate().into_iter().filter(istio::FieldError::is_error).collect();
+        let errors: Vec<_> = object
+            .validate()
+            .into_iter()
+            .filter(istio::FieldError::is_error)
+            .collect();
         assert!(errors.is_empty(), "{}: {errors:?}\n{document}", path.display());
         objects.push(Arc::new(object));
     }

@@ -14,8 +14,8 @@ use super::context::Context;
 use super::endpoint::assignment;
 use super::inbound::InboundPort;
 use super::pb::{
-    Struct, boolean, cluster, core, fields, istio_metadata, list, number, object, pack, seconds, socket_address, text,
-    time, ads,
+    Struct, ads, boolean, cluster, core, fields, istio_metadata, list, number, object, pack, seconds, socket_address,
+    text, time,
 };
 use crate::store::endpoint::Endpoint;
 use crate::store::rules::TrafficRule;
@@ -73,11 +73,17 @@ pub(super) fn outbound(ctx: &Context<'_>, out: &mut Compiled) {
     }
 }
 
-#[allow(deprecated, reason = "Envoy's DNS settings outside of the cluster are newer than what Istio sends")]
+#[allow(
+    deprecated,
+    reason = "Envoy's DNS settings outside of the cluster are newer than what Istio sends"
+)]
 fn one_outbound(ctx: &Context<'_>, from: &Outbound<'_>, out: &mut Compiled) {
     let name = from.name();
     let policy = Policy::of(from.rule, from.port.number, from.subset);
-    let mut cluster = base(&name, policy.connect_timeout().unwrap_or(ctx.store.mesh().connect_timeout()));
+    let mut cluster = base(
+        &name,
+        policy.connect_timeout().unwrap_or(ctx.store.mesh().connect_timeout()),
+    );
     cluster.circuit_breakers = Some(policy.limits());
     cluster.lb_policy = policy.lb_policy().into();
     cluster.upstream_connection_options = policy.keepalive();

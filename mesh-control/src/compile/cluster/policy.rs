@@ -23,7 +23,10 @@ impl<'a> Policy<'a> {
     pub(in super::super) fn of(rule: Option<&'a TrafficRule>, port: u16, subset: Option<&'a Subset>) -> Self {
         let mut policy = Policy::default();
         let wide = rule.and_then(|r| r.policy.as_ref());
-        for part in [wide, subset.and_then(|s| s.traffic_policy.as_ref())].into_iter().flatten() {
+        for part in [wide, subset.and_then(|s| s.traffic_policy.as_ref())]
+            .into_iter()
+            .flatten()
+        {
             policy.lay_over(part, port);
         }
         policy

@@ -7,9 +7,7 @@ use mesh_api::names;
 
 use super::super::context::Context;
 use super::super::endpoint::{mesh_tls_criteria, speaks_mesh_tls};
-use super::super::pb::{
-    agent_secret, ads_secret, cluster, core, exact, pack, raw_socket, tls, tls_socket,
-};
+use super::super::pb::{ads_secret, agent_secret, cluster, core, exact, pack, raw_socket, tls, tls_socket};
 use super::Outbound;
 
 /// What becomes of a cluster's transport.
@@ -55,7 +53,11 @@ pub(super) fn transport(
             ..Transport::plain()
         },
         ClientTlsMode::IstioMutual => {
-            let sni = if settings.sni.is_empty() { out.sni() } else { settings.sni.clone() };
+            let sni = if settings.sni.is_empty() {
+                out.sni()
+            } else {
+                settings.sni.clone()
+            };
             let identities = if settings.subject_alt_names.is_empty() {
                 identities(ctx, out)
             } else {
@@ -225,11 +227,7 @@ fn originated(ctx: &Context<'_>, out: &Outbound<'_>, settings: &ClientTlsSetting
         };
     };
     if !skip {
-        common.validation_context_type = Some(validation(
-            &names,
-            tls::subject_alt_name_matcher::SanType::Dns,
-            roots,
-        ));
+        common.validation_context_type = Some(validation(&names, tls::subject_alt_name_matcher::SanType::Dns, roots));
     }
     Transport {
         auto_sni: settings.sni.is_empty(),

@@ -44,10 +44,7 @@ fn kinds(protocol: Protocol, mode: MutualTlsMode) -> Vec<Kind> {
                 // TLS of the application itself.
                 kind(&[], "tls", false, false),
             ],
-            MutualTlsMode::Strict => vec![
-                kind(&MESH_HTTP, "tls", true, true),
-                kind(&[], "tls", false, true),
-            ],
+            MutualTlsMode::Strict => vec![kind(&MESH_HTTP, "tls", true, true), kind(&[], "tls", false, true)],
             _ => vec![
                 kind(&MESH_HTTP, "tls", true, true),
                 kind(&PLAIN_HTTP, "raw_buffer", true, false),
@@ -60,10 +57,7 @@ fn kinds(protocol: Protocol, mode: MutualTlsMode) -> Vec<Kind> {
         MutualTlsMode::Disable if http => vec![kind(&[], "raw_buffer", true, false)],
         // Opaque bytes may be TLS of the application itself.
         MutualTlsMode::Disable => vec![kind(&[], "", false, false)],
-        _ if http => vec![
-            kind(&both, "tls", true, true),
-            kind(&[], "raw_buffer", true, false),
-        ],
+        _ if http => vec![kind(&both, "tls", true, true), kind(&[], "raw_buffer", true, false)],
         _ => vec![
             kind(&both, "tls", false, true),
             kind(&[], "tls", false, false),
@@ -109,7 +103,11 @@ pub(super) fn virtual_inbound(ctx: &Context<'_>, ports: &[InboundPort<'_>]) -> l
         address: address(wildcard(ctx), names::port::INBOUND),
         traffic_direction: core::TrafficDirection::Inbound.into(),
         transparent: transparent(ctx),
-        listener_filters: vec![inspect::original_dst(), inspect::tls(&plain_only), inspect::http(&opaque)],
+        listener_filters: vec![
+            inspect::original_dst(),
+            inspect::tls(&plain_only),
+            inspect::http(&opaque),
+        ],
         listener_filters_timeout: seconds(0),
         continue_on_listener_filters_timeout: true,
         filter_chains: chains,
@@ -132,7 +130,13 @@ fn to_port(ctx: &Context<'_>, port: &InboundPort<'_>, kind: &Kind) -> listener::
     } else {
         tcp::to(ctx, &cluster)
     };
-    chain(ctx, kind, format!("{}_{}", wildcard(ctx), port.port), Some(port.port), filter)
+    chain(
+        ctx,
+        kind,
+        format!("{}_{}", wildcard(ctx), port.port),
+        Some(port.port),
+        filter,
+    )
 }
 
 /// To a port that no service leads to.

@@ -24,7 +24,9 @@ pub(super) fn disabled(ports: &[u16]) -> Option<listener::ListenerFilterChainMat
     }
 
     Some(listener::ListenerFilterChainMatchPredicate {
-        rule: Some(Rule::OrMatch(listener::listener_filter_chain_match_predicate::MatchSet { rules })),
+        rule: Some(Rule::OrMatch(
+            listener::listener_filter_chain_match_predicate::MatchSet { rules },
+        )),
     })
 }
 

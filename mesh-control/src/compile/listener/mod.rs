@@ -15,8 +15,6 @@ use super::context::Context;
 use super::inbound::InboundPort;
 use super::pb::{address, core, listener, on, uint};
 
-
-
 /// ALPN of HTTP in the clear, as the HTTP inspector names it.
 pub(super) const PLAIN_HTTP: [&str; 3] = ["http/1.0", "http/1.1", "h2c"];
 

@@ -76,8 +76,9 @@ fn binds(ctx: &Context<'_>, service: &Service, port: &ServicePort) -> Vec<(Strin
         return addresses.into_iter().map(|a| (a.to_owned(), Vec::new())).collect();
     }
     let addresses = service.addresses(ctx.dns_capture);
-    let (single, ranges): (Vec<IpNet>, Vec<IpNet>) =
-        addresses.into_iter().partition(|a| a.prefix_len() == a.max_prefix_len());
+    let (single, ranges): (Vec<IpNet>, Vec<IpNet>) = addresses
+        .into_iter()
+        .partition(|a| a.prefix_len() == a.max_prefix_len());
     let mut binds: Vec<(String, Vec<IpNet>)> = single.iter().map(|a| (a.addr().to_string(), Vec::new())).collect();
     if !ranges.is_empty() || binds.is_empty() {
         binds.push((wildcard(ctx).to_owned(), ranges));

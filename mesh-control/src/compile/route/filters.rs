@@ -5,7 +5,6 @@ use mesh_api::istio::{CorsPolicy, HttpFaultInjection, Percent, StringMatch, Unma
 use super::super::pb::{Any, always, core, cors, fault, fault_common, fraction, off, on, pack};
 use super::matching;
 
-
 /// Name of the fault filter and of its per-route configuration.
 pub(in super::super) const FAULT: &str = "envoy.filters.http.fault";
 /// Name of the CORS filter and of its per-route configuration.
@@ -81,7 +80,9 @@ pub(super) fn cors(from: &CorsPolicy) -> Any {
         allow_headers: from.allow_headers.join(","),
         expose_headers: from.expose_headers.join(","),
         max_age: from.max_age.map(|d| d.get().as_secs().to_string()).unwrap_or_default(),
-        allow_credentials: from.allow_credentials.and_then(|allow| if allow { on() } else { off() }),
+        allow_credentials: from
+            .allow_credentials
+            .and_then(|allow| if allow { on() } else { off() }),
         filter_enabled: Some(core::RuntimeFractionalPercent {
             default_value: Some(always()),
             ..Default::default()
@@ -94,7 +95,6 @@ pub(super) fn cors(from: &CorsPolicy) -> Any {
         ..Default::default()
     })
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -81,9 +81,10 @@ fn pattern(from: &StringMatch) -> Option<matcher::StringMatcher> {
 fn header(name: &str, from: &StringMatch) -> route::HeaderMatcher {
     route::HeaderMatcher {
         name: name.to_owned(),
-        header_match_specifier: Some(
-            pattern(from).map_or(HeaderMatchSpecifier::PresentMatch(true), HeaderMatchSpecifier::StringMatch),
-        ),
+        header_match_specifier: Some(pattern(from).map_or(
+            HeaderMatchSpecifier::PresentMatch(true),
+            HeaderMatchSpecifier::StringMatch,
+        )),
         ..Default::default()
     }
 }

@@ -34,7 +34,9 @@ pub(in super::super) fn inbound_policy() -> route::RetryPolicy {
 
 /// The policy of a rule; `None` when it turns retries off.
 pub(super) fn policy(from: Option<&HttpRetry>) -> Option<route::RetryPolicy> {
-    let Some(from) = from else { return Some(default_policy()) };
+    let Some(from) = from else {
+        return Some(default_policy());
+    };
     let attempts = u32::try_from(from.attempts).ok().filter(|n| *n > 0)?;
     let mut policy = default_policy();
     policy.num_retries = uint(attempts);
@@ -81,9 +83,9 @@ fn conditions(text: &str) -> (String, Vec<u32>) {
 fn previous_hosts() -> route::retry_policy::RetryHostPredicate {
     route::retry_policy::RetryHostPredicate {
         name: "envoy.retry_host_predicates.previous_hosts".to_owned(),
-        config_type: Some(route::retry_policy::retry_host_predicate::ConfigType::TypedConfig(pack(
-            &PreviousHostsPredicate {},
-        ))),
+        config_type: Some(route::retry_policy::retry_host_predicate::ConfigType::TypedConfig(
+            pack(&PreviousHostsPredicate {}),
+        )),
     }
 }
 

@@ -6,8 +6,8 @@ use mesh_api::istio::{Destination, HttpMatchRequest, HttpRoute, Percent};
 use mesh_api::names;
 
 use super::super::context::Context;
-use super::super::pb::{always, fraction, core, origin, route, time};
 use super::super::pb::{ZERO, uint};
+use super::super::pb::{always, core, fraction, origin, route, time};
 use super::headers::Changes;
 use super::{action, filters, matching, retry};
 use crate::store::host;
@@ -45,9 +45,9 @@ pub(in super::super) fn routes(ctx: &Context<'_>, routing: &Routing, source: &So
                 routes.extend(at.route(Some(condition)));
             }
         }
-        let last = routes.iter().any(|r: &route::Route| {
-            r.r#match.as_ref().is_some_and(matching::takes_everything)
-        });
+        let last = routes
+            .iter()
+            .any(|r: &route::Route| r.r#match.as_ref().is_some_and(matching::takes_everything));
         if last {
             break;
         }
@@ -274,14 +274,20 @@ pub(in super::super) fn cluster(
     match service {
         None => warn(
             "host",
-            format!("{host} is no service that namespace {} sees; requests get 503. Check the name, or add a Service or ServiceEntry", ctx.namespace),
+            format!(
+                "{host} is no service that namespace {} sees; requests get 503. Check the name, or add a Service or ServiceEntry",
+                ctx.namespace
+            ),
         ),
         Some(service) => {
             if service.port(port).is_none() {
                 let known: Vec<String> = service.ports.iter().map(|p| p.number.to_string()).collect();
                 warn(
                     "port",
-                    format!("service {host} has no port {port} (it has {}); requests get 503", known.join(", ")),
+                    format!(
+                        "service {host} has no port {port} (it has {}); requests get 503",
+                        known.join(", ")
+                    ),
                 );
             }
             if !destination.subset.is_empty() && !has_subset(ctx, service, &destination.subset) {

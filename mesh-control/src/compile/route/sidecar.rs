@@ -44,7 +44,11 @@ pub(in super::super) fn sidecar(ctx: &Context<'_>, name: &str) -> route::RouteCo
     let mut hosts = Hosts::default();
     for (host, service) in &services {
         let routes = claims.get(*host).map(|r| routes(ctx, r, &source)).unwrap_or_default();
-        let routes = if routes.is_empty() { vec![to_service(service, port)] } else { routes };
+        let routes = if routes.is_empty() {
+            vec![to_service(service, port)]
+        } else {
+            routes
+        };
         let domains = if single.is_some() {
             vec!["*".to_owned()]
         } else {
@@ -83,7 +87,11 @@ fn claims<'a>(
         let covered: Vec<&str> = if pattern.starts_with('*') {
             services.keys().copied().filter(|h| host::covers(pattern, h)).collect()
         } else {
-            services.get_key_value(pattern.as_str()).map(|(h, _)| *h).into_iter().collect()
+            services
+                .get_key_value(pattern.as_str())
+                .map(|(h, _)| *h)
+                .into_iter()
+                .collect()
         };
         for host in &covered {
             claims.entry((*host).to_owned()).or_insert(routing);

@@ -1,0 +1,182 @@
+//! The whole control plane over loopback: certificates by token and by certificate, pages, changes of the folder.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use mesh_api::ca::IstioCertificateRequest;
+use mesh_api::ca::istio_certificate_service_client::IstioCertificateServiceClient;
+use mesh_control::serve::ca::token::Tokens;
+use mesh_control::serve::{self, Options, Running};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Code, Request, Status};
+
+const WAIT: Duration = Duration::from_secs(30);
+
+fn options(dir: &Path) -> Options {
+    let source = dir.join("mesh");
+    std::fs::create_dir_all(&source).expect("folder");
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    Options {
+        source,
+        mesh_config: None,
+        grpc: any,
+        secure_grpc: any,
+        monitoring: any,
+        ca_dir: dir.join("ca"),
+        trust_domain: None,
+        names: Vec::new(),
+    }
+}
+
+fn token(dir: &Path, account: &str) -> String {
+    let tokens = Tokens::open(&dir.join("ca")).expect("tokens");
+    let account = account.parse().expect("an account");
+    tokens.issue(&account, WAIT, SystemTime::now()).expect("token")
+}
+
+async fn connect(running: &Running, name: &str, identity: Option<Identity>) -> Channel {
+    let roots = std::fs::read_to_string(&running.roots).expect("roots");
+    let mut tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(roots))
+        .domain_name(name);
+    if let Some(identity) = identity {
+        tls = tls.identity(identity);
+    }
+    let endpoint = Endpoint::from_shared(format!("https://{}", running.secure_grpc)).expect("address");
+    endpoint
+        .tls_config(tls)
+        .expect("TLS")
+        .connect()
+        .await
+        .expect("connects")
+}
+
+/// A chain for a new key, and the key.
+async fn certificate(channel: Channel, token: Option<&str>, seconds: i64) -> Result<(Vec<String>, String), Status> {
+    let key = rcgen::KeyPair::generate().expect("key");
+    let csr = rcgen::CertificateParams::new(vec!["ignored.example".to_owned()]).expect("names");
+    let mut request = Request::new(IstioCertificateRequest {
+        csr: csr.serialize_request(&key).expect("csr").pem().expect("pem"),
+        validity_duration: seconds,
+        metadata: None,
+    });
+    if let Some(token) = token {
+        let value = format!("Bearer {token}").parse().expect("ascii");
+        request.metadata_mut().insert("authorization", value);
+    }
+    let response = IstioCertificateServiceClient::new(channel)
+        .create_certificate(request)
+        .await?;
+    Ok((response.into_inner().cert_chain, key.serialize_pem()))
+}
+
+#[tokio::test]
+async fn certificates_by_token_then_by_certificate() {
+    let dir = tempfile::tempdir().expect("dir");
+    let running = serve::start(options(dir.path())).await.expect("starts");
+    let token = token(dir.path(), "shop/web");
+
+    for name in ["istiod.istio-system.svc", "localhost", "127.0.0.1"] {
+        let channel = connect(&running, name, None).await;
+        let status = certificate(channel, None, 0).await.expect_err("no proof");
+        assert_eq!(status.code(), Code::Unauthenticated);
+        assert!(status.message().contains("--service-account"), "{}", status.message());
+    }
+
+    let channel = connect(&running, "istiod.istio-system.svc", None).await;
+    let status = certificate(channel.clone(), Some(&token), 91 * 24 * 3600)
+        .await
+        .expect_err("too long");
+    assert_eq!(status.code(), Code::InvalidArgument);
+    let (chain, key) = certificate(channel.clone(), Some(&token), 3600).await.expect("signed");
+    assert_eq!(chain.len(), 2);
+
+    // The certificate proves its owner from now on, without a token.
+    let identity = Identity::from_pem(chain.concat(), key);
+    let channel = connect(&running, "istiod.istio-system.svc", Some(identity)).await;
+    let (chain, _) = certificate(channel.clone(), None, 0).await.expect("signed");
+    let leaf = x509_parser::pem::parse_x509_pem(chain[0].as_bytes()).expect("pem").1;
+    let leaf = leaf.parse_x509().expect("certificate");
+    let names = leaf.subject_alternative_name().expect("readable").expect("names");
+    assert_eq!(
+        format!("{}", names.value.general_names[0]),
+        "URI(spiffe://cluster.local/ns/shop/sa/web)"
+    );
+
+    // The same over the plaintext port, where only the token counts.
+    let plain = Endpoint::from_shared(format!("http://{}", running.grpc)).expect("address");
+    let plain = plain.connect().await.expect("connects");
+    certificate(plain.clone(), Some(&token), 0).await.expect("signed");
+    assert_eq!(
+        certificate(plain, None, 0).await.expect_err("no proof").code(),
+        Code::Unauthenticated
+    );
+
+    running.wait(std::future::ready(())).await.expect("stops");
+}
+
+async fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("connects");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("answered");
+    answer
+}
+
+/// Asks until the page says what is expected.
+async fn until(address: SocketAddr, path: &str, expected: impl Fn(&str) -> bool) -> String {
+    let end = tokio::time::Instant::now() + WAIT;
+    loop {
+        let page = get(address, path).await;
+        if expected(&page) {
+            return page;
+        }
+        assert!(tokio::time::Instant::now() < end, "{path}: {page}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_folder_is_followed_and_findings_come_and_go() {
+    let dir = tempfile::tempdir().expect("dir");
+    let options = options(dir.path());
+    let source = options.source.clone();
+    let put = |name: &str, text: &str| std::fs::write(source.join(name), text).expect("written");
+    put(
+        "namespace.yaml",
+        "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n",
+    );
+    let running = serve::start(options).await.expect("starts");
+    let pages = running.monitoring;
+
+    assert!(get(pages, "/ready").await.starts_with("HTTP/1.1 200"));
+    assert!(get(pages, "/version").await.contains(env!("CARGO_PKG_VERSION")));
+    assert!(get(pages, "/nothing").await.starts_with("HTTP/1.1 404"));
+    assert!(
+        get(pages, "/debug/config_dump?proxyID=none.x")
+            .await
+            .starts_with("HTTP/1.1 404")
+    );
+    assert!(get(pages, "/debug/configz").await.contains("\"Namespace\""));
+
+    put(
+        "gateway.yaml",
+        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: gw}\nspec: {servres: []}\n",
+    );
+    let page = until(pages, "/debug/findingsz", |p| p.contains("gateway.yaml")).await;
+    assert!(
+        page.contains("gateway.yaml:4: Gateway default/gw: spec.servres: unknown field"),
+        "{page}"
+    );
+    put(
+        "gateway.yaml",
+        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: gw}\nspec:\n  selector: {istio: x}\n  \
+         servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]\n",
+    );
+    until(pages, "/debug/findingsz", |p| !p.contains("gateway.yaml")).await;
+    assert!(get(pages, "/debug/configz").await.contains("\"Gateway\""));
+    running.wait(std::future::ready(())).await.expect("stops");
+}
