@@ -1,7 +1,9 @@
 //! Ferromesh without Kubernetes: pods as network namespaces, a runner for ordinary Kubernetes YAML, and the sample
 //! application that the scenarios talk to.
 
+pub mod interrupt;
 pub mod netns;
+pub mod runner;
 pub mod sample;
 
 /// A network for a test, or `None` with a line that says why there is none. Under `CI=true` that is a failure.

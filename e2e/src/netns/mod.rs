@@ -101,6 +101,16 @@ impl Network {
         &self.id
     }
 
+    /// Folder for files of this run; it is removed with the network.
+    pub fn files(&self) -> PathBuf {
+        self.state.files()
+    }
+
+    /// Leaves [`Network::files`] where they are, for someone who wants to know what went wrong.
+    pub fn keep_files(&self) {
+        self.state.keep_files();
+    }
+
     /// Namespace of the bridge.
     pub fn root(&self) -> Space {
         Space {

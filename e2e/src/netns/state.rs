@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -32,6 +33,7 @@ struct Content {
 pub(super) struct State {
     path: PathBuf,
     content: Mutex<Content>,
+    keep_files: AtomicBool,
 }
 
 /// `/run/ferromesh`, or where a user without root may write.
@@ -89,6 +91,7 @@ pub(super) fn clean_up_crashed(_: &Lock) -> Result<()> {
         for namespace in content.namespaces.iter().rev() {
             remove_namespace(namespace);
         }
+        let _ = fs::remove_dir_all(path.with_extension(""));
         fs::remove_file(&path).with_context(|| format!("file {}", path.display()))?;
     }
     Ok(())
@@ -105,9 +108,20 @@ impl State {
                 number,
                 namespaces: Vec::new(),
             }),
+            keep_files: AtomicBool::new(false),
         };
+        fs::create_dir_all(state.files()).with_context(|| format!("folder {}", state.files().display()))?;
         state.write(&state.content.lock())?;
         Ok(state)
+    }
+
+    /// Folder for files of the run; it goes with everything else unless [`State::keep_files`] was called.
+    pub(super) fn files(&self) -> PathBuf {
+        self.path.with_extension("")
+    }
+
+    pub(super) fn keep_files(&self) {
+        self.keep_files.store(true, Ordering::Relaxed);
     }
 
     fn write(&self, content: &Content) -> Result<()> {
@@ -136,6 +150,9 @@ impl State {
         // The bridge's namespace was the first.
         for namespace in namespaces.iter().rev() {
             remove_namespace(namespace);
+        }
+        if !self.keep_files.load(Ordering::Relaxed) {
+            let _ = fs::remove_dir_all(self.files());
         }
         let _ = fs::remove_file(&self.path);
     }

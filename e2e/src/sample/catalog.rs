@@ -39,7 +39,7 @@ pub struct Item {
 struct Blowup {
     #[serde(default)]
     active: bool,
-    #[serde(rename = "type")]
+    #[serde(rename = "type", default)]
     kind: Kind,
     /// Of requests; 100 when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,8 +52,9 @@ struct Blowup {
     volatile: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 enum Kind {
+    #[default]
     #[serde(rename = "500")]
     Error,
     #[serde(rename = "latency")]
