@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -26,6 +26,9 @@ const RETRY: Duration = Duration::from_secs(1);
 const LOG_AGAIN: Duration = Duration::from_secs(60);
 /// The kernel lowers it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+
+/// Idle time before a connection is probed, and time between probes.
+const KEEPALIVE: Duration = Duration::from_secs(180);
 
 /// What other parts of the process may know of the listeners: readiness, addresses, open connections.
 #[derive(Debug, Default)]
@@ -259,6 +262,15 @@ fn bind(key: &Key) -> io::Result<(TcpListener, SocketAddr)> {
             SocketAddr::V6(_) => socket.set_ip_transparent_v6(true)?,
         }
     }
+    // Accepted connections inherit both. Small writes must not wait for acknowledgements of earlier ones; and a caller that
+    // vanished without a word is noticed after half an hour.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(KEEPALIVE)
+            .with_interval(KEEPALIVE)
+            .with_retries(9),
+    )?;
     socket.bind(&key.address.into())?;
     socket.listen(BACKLOG)?;
     let listener = TcpListener::from_std(socket.into())?;

@@ -75,8 +75,6 @@ async fn run(connection: NewConnection, open: Open) {
     let Ok(local) = stream.local_addr() else {
         return; // Gone already.
     };
-    // Small writes must not wait for acknowledgements of earlier ones.
-    let _ = stream.set_nodelay(true);
     let snapshot = worker.snapshot();
     let Some(listener) = snapshot.listeners.get(&owner).cloned() else {
         return; // Removed while the connection was in the queue.

@@ -74,7 +74,12 @@ pub(crate) async fn soon<T>(what: &str, step: impl Future<Output = T>) -> T {
 
 /// A server that answers a connection with its name and a colon, then with all that it reads, and ends when its peer has.
 pub(crate) async fn echo_server(name: &'static str) -> SocketAddr {
-    let socket = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    echo_server_on("127.0.0.1:0", name).await
+}
+
+/// The same on an address of the caller's choice.
+pub(crate) async fn echo_server_on(address: &str, name: &'static str) -> SocketAddr {
+    let socket = TcpListener::bind(address).await.expect("a free address");
     let address = socket.local_addr().expect("bound");
     tokio::spawn(async move {
         while let Ok((stream, _)) = socket.accept().await {

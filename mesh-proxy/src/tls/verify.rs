@@ -79,13 +79,20 @@ impl PeerVerifier {
     /// Of a client or a server.
     ///
     /// # Errors
-    /// When a root or revocation list cannot be read.
+    /// When a root or revocation list cannot be read, and when names are to be matched of peers that are not verified.
     pub(super) fn new(
         common: &TlsCommon,
         server_name: bool,
         mandatory: bool,
         provider: &CryptoProvider,
     ) -> Result<Self, String> {
+        if common.trust.is_none() && !(common.sans.is_empty() && !server_name) {
+            return Err(
+                "validation_context: names are matched but there is no trusted_ca, so that anybody could claim \
+                        them; add trusted_ca"
+                    .to_owned(),
+            );
+        }
         Ok(PeerVerifier {
             trust: common.trust.as_deref().map(Trust::new).transpose()?,
             sans: common.sans.clone(),

@@ -1,3 +1,4 @@
+mod capture;
 mod inspect;
 mod loopback;
 mod matching;
