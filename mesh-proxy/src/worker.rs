@@ -17,6 +17,7 @@ use arc_swap::{ArcSwap, Cache};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
+use crate::http::Downstreams;
 use crate::listener::Connections;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
@@ -36,6 +37,8 @@ pub struct Worker {
     pub telemetry: WorkerTelemetry,
     /// Connections from callers.
     pub connections: Connections,
+    /// Those of them that speak HTTP.
+    pub http: Downstreams,
     snapshot: RefCell<Cache<SnapshotOf, Arc<Snapshot>>>,
 }
 
@@ -60,6 +63,7 @@ impl Worker {
             telemetry,
             pools: Pools::default(),
             connections: Connections::default(),
+            http: Downstreams::default(),
             snapshot: RefCell::new(Cache::new(SnapshotOf(shared.clone()))),
             shared,
         })

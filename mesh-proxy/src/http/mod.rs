@@ -1,20 +1,33 @@
-//! HTTP: the connection manager, route matching, the router.
+//! HTTP: connections from callers, routes, the router.
+//!
+//! A request passes these in order: [`codec`] (HTTP/1 or 2) → [`handle`] (checks, [`path`], [`headers`], [`routes`], filters:
+//! [`cors`], faults) → [`router`] ([`upstream_request`], [`retry`], [`timers`], [`mirror`], [`upgrade`]) or [`redirect`],
+//! [`reply`]. [`stream`] holds what is known of it, and closes its books; [`body`] passes frames either way.
 
-use std::rc::Rc;
-use std::sync::Arc;
+mod body;
+mod codec;
+mod cors;
+mod downstream;
+mod grpc;
+mod handle;
+mod headers;
+mod mirror;
+mod path;
+mod redirect;
+mod reply;
+mod retry;
+mod router;
+mod routes;
+mod stream;
+mod timers;
+mod upgrade;
+mod upstream_request;
+mod xfcc;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+#[cfg(test)]
+mod tests;
 
-use crate::listener::ConnInfo;
-use crate::snapshot::HttpConnectionManager;
-use crate::worker::Worker;
-
-/// Serves one downstream connection until it ends.
-///
-/// `io` is the plaintext side (after TLS termination, with inspected bytes put back).
-pub async fn serve_connection<I>(io: I, conn: Rc<ConnInfo>, manager: Arc<HttpConnectionManager>, worker: Rc<Worker>)
-where
-    I: AsyncRead + AsyncWrite + Unpin + 'static,
-{
-    let _ = (io, conn, manager, worker);
-}
+pub(crate) use body::RequestBody;
+pub use codec::serve_connection;
+pub(crate) use downstream::Downstream;
+pub use downstream::Downstreams;

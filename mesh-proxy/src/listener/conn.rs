@@ -170,6 +170,8 @@ pub struct TlsInfo {
     pub peer_subject: Option<Arc<str>>,
     /// DNS names of the client's certificate.
     pub peer_dns: Vec<Arc<str>>,
+    /// SHA-256 of the client's certificate, lower-case hexadecimal.
+    pub peer_hash: Option<Arc<str>>,
     /// `TLSv1.3`.
     pub version: Option<Arc<str>>,
 }

@@ -221,7 +221,7 @@ async fn terminate(
 
 async fn hand_to_filters<I>(io: I, conn: ConnInfo, open: &Open)
 where
-    I: AsyncRead + AsyncWrite + Unpin + 'static,
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let worker = open.worker.clone();
     let conn = Rc::new(conn);

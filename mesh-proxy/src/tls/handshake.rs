@@ -129,9 +129,20 @@ fn info(state: &CommonState, local_uri: Option<Arc<str>>) -> TlsInfo {
             .flat_map(|n| &n.dns)
             .map(|d| Arc::from(d.as_str()))
             .collect(),
+        peer_hash: leaf.map(|leaf| Arc::from(sha256_hex(leaf))),
         local_uri,
         version,
     }
+}
+
+fn sha256_hex(bytes: &[u8]) -> String {
+    use sha2::Digest as _;
+    use std::fmt::Write as _;
+    sha2::Sha256::digest(bytes).iter().fold(String::new(), |mut hex, byte| {
+        // Writing to a String does not fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 /// Runs one step of a handshake; when it fails, the verifier's own words come before rustls's.

@@ -3,16 +3,15 @@
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls_pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::UpstreamIo;
 use super::io::ConnectionGuard;
-use crate::snapshot::{ClientTls, Cluster, Endpoint, Transport};
+use crate::snapshot::{Cluster, Endpoint, Transport};
+use crate::tls::{self, ClientStream, TlsError};
 use crate::worker::Worker;
 
 /// What a connection needs beside its cluster and endpoint.
@@ -20,20 +19,48 @@ use crate::worker::Worker;
 pub struct ConnectOptions<'a> {
     /// Server name to ask for when the TLS context names none (`auto_sni`).
     pub server_name: Option<&'a str>,
-    /// ALPN to offer instead of the TLS context's (`istio.alpn`); when the context has none, this is offered.
+    /// ALPN to offer.
     pub alpn: AlpnOffer,
+    /// Open it even when the cluster has as many connections as it may.
+    pub force: bool,
 }
 
 /// Application protocols to offer on TLS.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum AlpnOffer {
-    /// As the TLS context says.
+    /// What the TLS context says, as it is.
     #[default]
     Configured,
-    /// These if the TLS context has none.
-    Fallback(&'static [&'static [u8]]),
-    /// These.
-    Override(&'static [&'static [u8]]),
+    /// `http/1.1`, if the TLS context says nothing.
+    Http1,
+    /// `h2`, if the TLS context says nothing.
+    Http2,
+    /// `h2` and `http/1.1`, if the TLS context says nothing.
+    Auto,
+    /// Istio's list for HTTP/1.0 (`istio.alpn`), whatever the TLS context says.
+    IstioHttp10,
+    /// Istio's list for HTTP/1.1.
+    IstioHttp11,
+    /// Istio's list for HTTP/2.
+    IstioHttp2,
+}
+
+impl AlpnOffer {
+    fn list(self, configured: &[Vec<u8>]) -> Vec<Vec<u8>> {
+        let list: &[&[u8]] = match self {
+            AlpnOffer::Configured => return configured.to_vec(),
+            AlpnOffer::Http1 | AlpnOffer::Http2 | AlpnOffer::Auto if !configured.is_empty() => {
+                return configured.to_vec();
+            }
+            AlpnOffer::Http1 => &[b"http/1.1"],
+            AlpnOffer::Http2 => &[b"h2"],
+            AlpnOffer::Auto => &[b"h2", b"http/1.1"],
+            AlpnOffer::IstioHttp10 => &[b"istio-http/1.0", b"istio", b"http/1.0"],
+            AlpnOffer::IstioHttp11 => &[b"istio-http/1.1", b"istio", b"http/1.1"],
+            AlpnOffer::IstioHttp2 => &[b"istio-h2", b"istio", b"h2"],
+        };
+        list.iter().map(|p| p.to_vec()).collect()
+    }
 }
 
 /// Why there is no connection.
@@ -58,21 +85,13 @@ pub enum ConnectError {
         /// What the system says.
         error: io::Error,
     },
-    /// TLS is configured and a secret has not come yet; nothing falls back to plaintext.
-    #[error("TLS towards {address} waits for the secret(s) {secrets}")]
-    MissingSecret {
-        /// Endpoint.
-        address: SocketAddr,
-        /// Their names.
-        secrets: String,
-    },
-    /// The handshake failed.
-    #[error("TLS handshake with {address}: {error}")]
+    /// A secret is missing, or the handshake failed.
+    #[error("{address}: {error}")]
     Tls {
         /// Endpoint.
         address: SocketAddr,
         /// What went wrong.
-        error: io::Error,
+        error: TlsError,
     },
 }
 
@@ -82,12 +101,15 @@ impl ConnectError {
         matches!(self, ConnectError::Overflow)
     }
 
-    /// Envoy's `%UPSTREAM_TRANSPORT_FAILURE_REASON%`, for failures of TLS.
+    /// Envoy's `%UPSTREAM_TRANSPORT_FAILURE_REASON%`.
     pub fn transport_failure(&self) -> Option<String> {
         match self {
             ConnectError::Tls { error, .. } => Some(format!("TLS_error: {error}")),
-            ConnectError::MissingSecret { .. } => Some(self.to_string()),
-            _ => None,
+            ConnectError::Tcp { error, .. } => Some(match error.raw_os_error() {
+                Some(code) => format!("delayed connect error: {code}"),
+                None => format!("delayed connect error: {error}"),
+            }),
+            ConnectError::Timeout { .. } | ConnectError::Overflow => None,
         }
     }
 }
@@ -103,7 +125,7 @@ pub async fn connect(
     options: ConnectOptions<'_>,
 ) -> Result<UpstreamIo, ConnectError> {
     let _ = worker;
-    let guard = ConnectionGuard::new(cluster, endpoint).ok_or(ConnectError::Overflow)?;
+    let guard = ConnectionGuard::new(cluster, endpoint, options.force).ok_or(ConnectError::Overflow)?;
     let limit = cluster.connect_timeout;
     let opened = tokio::time::timeout(limit, open(cluster, endpoint, options)).await;
     let address = endpoint.address;
@@ -131,61 +153,36 @@ pub async fn connect(
 
 enum Opened {
     Plain(TcpStream),
-    Tls(tokio_rustls::client::TlsStream<TcpStream>),
+    Tls(ClientStream<TcpStream>),
 }
 
 async fn open(cluster: &Cluster, endpoint: &Endpoint, options: ConnectOptions<'_>) -> Result<Opened, ConnectError> {
     let address = endpoint.address;
     let tls = match &endpoint.transport {
         Transport::Plain => None,
-        // Checked before the connection is made: no bytes leave without the secret.
-        Transport::Tls(tls) => match &tls.config {
-            Some(config) => Some((tls, config)),
-            None => {
-                return Err(ConnectError::MissingSecret {
-                    address,
-                    secrets: tls.secrets.join(", "),
-                });
-            }
-        },
+        Transport::Tls(tls) => Some(tls),
     };
+    // Before the connection is made: without the secret there is no use in one.
+    if let Some(waiting) = tls.filter(|t| t.config.is_none()) {
+        let error = TlsError::NotReady(waiting.secrets.join(", "));
+        return Err(ConnectError::Tls { address, error });
+    }
     let stream = open_tcp(cluster, address)
         .await
         .map_err(|error| ConnectError::Tcp { address, error })?;
-    let Some((tls, config)) = tls else {
+    let Some(tls) = tls else {
         return Ok(Opened::Plain(stream));
     };
-    let name = server_name(tls, endpoint, options.server_name).map_err(|error| ConnectError::Tls { address, error })?;
-    let offer = match options.alpn {
-        AlpnOffer::Override(list) => owned(list),
-        AlpnOffer::Fallback(list) if tls.alpn.is_empty() => owned(list),
-        AlpnOffer::Configured | AlpnOffer::Fallback(_) => tls.alpn.clone(),
+    // The configured name, else the request's host (`auto_sni`).
+    let sni = if tls.sni.is_empty() {
+        options.server_name.unwrap_or_default()
+    } else {
+        &tls.sni
     };
-    let connector = tokio_rustls::TlsConnector::from(Arc::clone(config));
-    let stream = connector
-        .with_alpn(offer)
-        .connect(name, stream)
+    let stream = tls::connect(stream, tls, sni, &options.alpn.list(&tls.alpn))
         .await
         .map_err(|error| ConnectError::Tls { address, error })?;
     Ok(Opened::Tls(stream))
-}
-
-fn owned(list: &[&[u8]]) -> Vec<Vec<u8>> {
-    list.iter().map(|p| p.to_vec()).collect()
-}
-
-/// The configured name, else the request's host, else the endpoint's; an address means that no name is sent.
-fn server_name(tls: &ClientTls, endpoint: &Endpoint, host: Option<&str>) -> io::Result<ServerName<'static>> {
-    let name = if tls.sni.is_empty() { host } else { Some(&*tls.sni) };
-    match name.filter(|n| !n.is_empty()) {
-        None => Ok(ServerName::IpAddress(endpoint.address.ip().into())),
-        Some(name) => ServerName::try_from(name.to_owned()).map_err(|_| {
-            io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("{name:?} cannot be a server name (sni of the TLS context)"),
-            )
-        }),
-    }
 }
 
 async fn open_tcp(cluster: &Cluster, address: SocketAddr) -> io::Result<TcpStream> {

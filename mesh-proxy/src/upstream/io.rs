@@ -133,9 +133,9 @@ pub(super) struct ConnectionGuard {
 
 impl ConnectionGuard {
     /// `None` when the cluster has as many connections as it may.
-    pub(super) fn new(cluster: &Cluster, endpoint: &Endpoint) -> Option<Self> {
+    pub(super) fn new(cluster: &Cluster, endpoint: &Endpoint, force: bool) -> Option<Self> {
         let before = cluster.state.connections.fetch_add(1, Relaxed);
-        if before >= cluster.limits.max_connections {
+        if before >= cluster.limits.max_connections && !force {
             cluster.state.connections.fetch_sub(1, Relaxed);
             cluster.stats.upstream_cx_overflow.inc();
             return None;

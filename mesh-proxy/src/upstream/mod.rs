@@ -2,10 +2,15 @@
 
 mod balance;
 mod connect;
+mod exec;
 mod io;
+mod lease;
 mod pool;
 
 pub use balance::*;
 pub use connect::*;
-pub use io::*;
-pub use pool::*;
+pub use exec::LocalExec;
+pub use io::UpstreamIo;
+pub(crate) use lease::*;
+pub use pool::Pools;
+pub(crate) use pool::{Counted, Protocol, Want};

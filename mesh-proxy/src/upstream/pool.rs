@@ -1,15 +1,141 @@
-//! Connection pools of one worker.
+//! Connection pools of one worker: who holds which connections. Leasing is in [`super::lease`].
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::{Duration, Instant};
 
-use crate::snapshot::{Cluster, Endpoint, EndpointState, Map};
+use hyper::client::conn::{http1, http2};
+use tokio::sync::Notify;
+
+use super::{AlpnOffer, ConnectError};
+use crate::http::RequestBody;
+use crate::snapshot::{
+    Cluster, ClusterState, Discovery, Endpoint, EndpointState, Map, Snapshot, Transport, TransportSockets,
+};
+use crate::worker::Worker;
+
+/// Between two looks at idle connections.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Version of HTTP to speak to an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Protocol {
+    Http1,
+    Http2,
+    /// By ALPN.
+    Auto,
+}
+
+/// Connections with equal keys can stand in for each other.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    /// Address of the cluster's state, which outlives its configuration; the slot holds the state, so that no other cluster
+    /// can come to this address.
+    cluster: usize,
+    address: SocketAddr,
+    tls: Option<u64>,
+    protocol: Protocol,
+    alpn: AlpnOffer,
+    server_name: Option<Box<str>>,
+}
+
+impl Key {
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// What a request needs of its connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Want<'a> {
+    pub(crate) protocol: Protocol,
+    pub(crate) alpn: AlpnOffer,
+    /// `auto_sni`.
+    pub(crate) server_name: Option<&'a str>,
+}
 
 /// Pools of one worker.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Pools {
-    ephemeral: RefCell<Map<(usize, SocketAddr), Arc<Endpoint>>>,
+    slots: RefCell<Map<Key, Rc<Slot>>>,
+    /// Endpoints of original destinations; the transports are held for the sake of the key.
+    ephemeral: RefCell<Map<(usize, SocketAddr), (Arc<TransportSockets>, Arc<Endpoint>)>>,
+    swept: Cell<bool>,
+    version: Cell<u64>,
+}
+
+impl fmt::Debug for Pools {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pools").finish_non_exhaustive()
+    }
+}
+
+/// Connections to one endpoint.
+pub(crate) struct Slot {
+    pub(super) key: Key,
+    cluster: Arc<str>,
+    pub(super) state: Arc<ClusterState>,
+    /// HTTP/1 connections without a request, the latest used last.
+    pub(super) idle: RefCell<Vec<Idle>>,
+    /// Leases of HTTP/1 connections.
+    pub(super) active: Cell<u32>,
+    pub(super) shared: RefCell<Vec<Rc<Shared>>>,
+    /// Requests that wait until there is a connection (or one less in use).
+    pub(super) waiters: Notify,
+    /// Somebody waits because of `max_connections`.
+    pub(super) contended: Cell<bool>,
+    /// A shared connection is being opened; those who need one wait for it.
+    pub(super) connecting: Cell<bool>,
+    /// How the last attempts to open a shared connection failed, and how many did.
+    pub(super) failure: RefCell<(u64, Option<Rc<ConnectError>>)>,
+    /// What ALPN gave last time, for [`Protocol::Auto`].
+    pub(super) negotiated: Cell<Option<Protocol>>,
+    /// The configuration has no use for these connections any more.
+    pub(super) retired: Cell<bool>,
+    idle_timeout: Cell<Option<Duration>>,
+    max_age: Cell<Option<Duration>>,
+    used: Cell<Instant>,
+}
+
+/// An HTTP/1 connection without a request.
+pub(super) struct Idle {
+    pub(super) sender: http1::SendRequest<RequestBody>,
+    pub(super) meta: Rc<Meta>,
+    pub(super) since: Instant,
+}
+
+/// An HTTP/2 connection.
+pub(super) struct Shared {
+    pub(super) sender: http2::SendRequest<RequestBody>,
+    pub(super) meta: Rc<Meta>,
+    /// Streams open.
+    pub(super) active: Cell<u32>,
+    /// Streams that the peer allows.
+    pub(super) allowed: Cell<usize>,
+    pub(super) used: Cell<Instant>,
+}
+
+/// What stays the same while a connection lives.
+#[derive(Debug)]
+pub(crate) struct Meta {
+    pub(crate) local: Option<SocketAddr>,
+    pub(super) opened: Instant,
+    /// Requests sent.
+    pub(super) requests: Cell<u32>,
+    /// `max_requests_per_connection`, 0 for no limit.
+    pub(super) max_requests: u32,
+}
+
+impl Meta {
+    /// The connection has served as many requests as it may.
+    pub(super) fn spent(&self) -> bool {
+        self.max_requests != 0 && self.requests.get() >= self.max_requests
+    }
 }
 
 impl Pools {
@@ -17,20 +143,200 @@ impl Pools {
     pub(super) fn original_dst_endpoint(&self, cluster: &Cluster, address: SocketAddr) -> Arc<Endpoint> {
         let key = (Arc::as_ptr(&cluster.transports) as usize, address);
         let mut all = self.ephemeral.borrow_mut();
-        all.entry(key)
-            .or_insert_with(|| {
-                Arc::new(Endpoint {
-                    address,
-                    hostname: None,
-                    weight: 1,
-                    priority: 0,
-                    locality: Arc::default(),
-                    healthy: true,
-                    transport: cluster.transports.default.clone(),
-                    workload: None,
-                    state: Arc::new(EndpointState::default()),
-                })
-            })
-            .clone()
+        let (_, endpoint) = all.entry(key).or_insert_with(|| {
+            let endpoint = Endpoint {
+                address,
+                hostname: None,
+                weight: 1,
+                priority: 0,
+                locality: Arc::default(),
+                healthy: true,
+                transport: cluster.transports.default.clone(),
+                workload: None,
+                state: Arc::new(EndpointState::default()),
+            };
+            (cluster.transports.clone(), Arc::new(endpoint))
+        });
+        endpoint.clone()
+    }
+
+    /// Where connections of this kind are kept.
+    pub(super) fn slot(&self, worker: &Rc<Worker>, cluster: &Cluster, endpoint: &Endpoint, want: Want<'_>) -> Rc<Slot> {
+        let tls = match &endpoint.transport {
+            Transport::Plain => None,
+            Transport::Tls(tls) => Some(tls),
+        };
+        let key = Key {
+            cluster: Arc::as_ptr(&cluster.state) as usize,
+            address: endpoint.address,
+            tls: tls.map(|t| t.fingerprint),
+            protocol: want.protocol,
+            // Plaintext connections do not differ by what TLS would have offered.
+            alpn: if tls.is_some() {
+                want.alpn
+            } else {
+                AlpnOffer::Configured
+            },
+            server_name: match (tls, want.server_name) {
+                (Some(tls), Some(name)) if tls.sni.is_empty() => Some(name.into()),
+                _ => None,
+            },
+        };
+        if let Some(slot) = self.slots.borrow().get(&key) {
+            return slot.clone();
+        }
+        self.start_sweeping(worker);
+        let slot = Rc::new(Slot {
+            cluster: cluster.name.clone(),
+            state: cluster.state.clone(),
+            idle: RefCell::default(),
+            active: Cell::default(),
+            shared: RefCell::default(),
+            waiters: Notify::new(),
+            contended: Cell::default(),
+            connecting: Cell::default(),
+            failure: RefCell::default(),
+            negotiated: Cell::default(),
+            retired: Cell::default(),
+            idle_timeout: Cell::new(cluster.http.idle_timeout),
+            max_age: Cell::new(cluster.http.max_connection_duration),
+            used: Cell::new(Instant::now()),
+            key: key.clone(),
+        });
+        self.slots.borrow_mut().insert(key, slot.clone());
+        slot
+    }
+
+    fn start_sweeping(&self, worker: &Rc<Worker>) {
+        if self.swept.replace(true) {
+            return;
+        }
+        let worker = Rc::downgrade(worker);
+        tokio::task::spawn_local(async move {
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                let Some(worker) = worker.upgrade() else { return };
+                worker.pools.sweep(&worker.snapshot(), Instant::now());
+            }
+        });
+    }
+
+    /// Lets go of connections that were idle too long, that are dead, or that the configuration has no use for.
+    pub(super) fn sweep(&self, snapshot: &Snapshot, now: Instant) {
+        let changed = self.version.replace(snapshot.version) != snapshot.version;
+        // Dropped after the borrow ends, as dropping a connection may wake whoever waits for it.
+        let mut dropped: VecDeque<Rc<Slot>> = VecDeque::new();
+        self.slots.borrow_mut().retain(|_, slot| {
+            if changed && !slot.wanted(snapshot) {
+                slot.retired.set(true);
+            }
+            let keep = slot.sweep(now);
+            if !keep {
+                dropped.push_back(slot.clone());
+            }
+            keep
+        });
+        self.ephemeral
+            .borrow_mut()
+            .retain(|_, (_, endpoint)| Arc::strong_count(endpoint) > 1);
+    }
+
+    /// HTTP/1 connections without a request and HTTP/2 connections, for tests and `/memory`-like views.
+    pub fn counts(&self) -> (usize, usize) {
+        let slots = self.slots.borrow();
+        (
+            slots.values().map(|s| s.idle.borrow().len()).sum(),
+            slots.values().map(|s| s.shared.borrow().len()).sum(),
+        )
+    }
+}
+
+impl Slot {
+    /// Takes over the limits of the cluster's present version.
+    pub(super) fn refresh(&self, cluster: &Cluster) {
+        self.idle_timeout.set(cluster.http.idle_timeout);
+        self.max_age.set(cluster.http.max_connection_duration);
+    }
+
+    fn wanted(&self, snapshot: &Snapshot) -> bool {
+        let Some(cluster) = snapshot.clusters.get(&self.cluster) else {
+            return false;
+        };
+        if !Arc::ptr_eq(&cluster.state, &self.state) {
+            return false;
+        }
+        let suits = |transport: &Transport| match transport {
+            Transport::Plain => self.key.tls.is_none(),
+            Transport::Tls(tls) => self.key.tls == Some(tls.fingerprint),
+        };
+        if cluster.discovery == Discovery::OriginalDst {
+            return suits(&cluster.transports.default);
+        }
+        cluster
+            .endpoints
+            .iter()
+            .any(|e| e.address == self.key.address && suits(&e.transport))
+    }
+
+    pub(super) fn too_old(&self, meta: &Meta, now: Instant) -> bool {
+        self.max_age
+            .get()
+            .is_some_and(|age| now.saturating_duration_since(meta.opened) >= age)
+    }
+
+    pub(super) fn idle_too_long(&self, since: Instant, now: Instant) -> bool {
+        self.idle_timeout
+            .get()
+            .is_some_and(|limit| now.saturating_duration_since(since) >= limit)
+    }
+
+    /// False when nothing is left to keep.
+    fn sweep(&self, now: Instant) -> bool {
+        let retired = self.retired.get();
+        self.idle.borrow_mut().retain(|conn| {
+            !retired
+                && !conn.sender.is_closed()
+                && !self.idle_too_long(conn.since, now)
+                && !self.too_old(&conn.meta, now)
+        });
+        self.shared.borrow_mut().retain(|conn| {
+            // A retired connection takes no new streams and goes when the last of its leases does.
+            !retired
+                && !conn.sender.is_closed()
+                && !self.too_old(&conn.meta, now)
+                && (conn.active.get() > 0 || !self.idle_too_long(conn.used.get(), now))
+        });
+        let empty = self.idle.borrow().is_empty() && self.shared.borrow().is_empty();
+        let busy = self.active.get() > 0 || self.connecting.get();
+        if !empty || busy {
+            self.used.set(now);
+        }
+        // Kept for a while, so that requests in between find it and its memory of ALPN.
+        !(empty && !busy && (retired || now.saturating_duration_since(self.used.get()) > 60 * SWEEP))
+    }
+}
+
+/// Counts one on a shared number, unless that would pass a limit.
+#[derive(Debug)]
+pub(crate) struct Counted<F: Fn(&ClusterState) -> &AtomicU32> {
+    state: Arc<ClusterState>,
+    which: F,
+}
+
+impl<F: Fn(&ClusterState) -> &AtomicU32> Counted<F> {
+    pub(crate) fn below(state: &Arc<ClusterState>, limit: u32, which: F) -> Option<Self> {
+        use std::sync::atomic::Ordering::Relaxed;
+        let before = which(state).fetch_add(1, Relaxed);
+        let counted = Counted {
+            state: state.clone(),
+            which,
+        };
+        (before < limit).then_some(counted)
+    }
+}
+
+impl<F: Fn(&ClusterState) -> &AtomicU32> Drop for Counted<F> {
+    fn drop(&mut self) {
+        (self.which)(&self.state).fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
     }
 }

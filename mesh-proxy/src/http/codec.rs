@@ -1,0 +1,175 @@
+//! The codec of one connection from a caller.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+
+use super::Downstream;
+use super::handle::handle;
+use crate::listener::{ConnInfo, Prefixed};
+use crate::snapshot::{Codec, HttpConnectionManager};
+use crate::upstream::LocalExec;
+use crate::worker::Worker;
+
+/// What every HTTP/2 connection begins with.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Headers of one message, as in Envoy (`max_headers_count`).
+const MAX_HEADERS: usize = 100;
+
+/// Serves one downstream connection until it ends.
+///
+/// `io` is the plaintext side (after TLS termination, with inspected bytes put back).
+pub async fn serve_connection<I>(io: I, conn: Rc<ConnInfo>, manager: Arc<HttpConnectionManager>, worker: Rc<Worker>)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let conn = Downstream::new(conn, manager, worker);
+    let codec = conn.manager().codec;
+    let known = match (codec, conn.info.alpn.as_deref()) {
+        (Codec::Http1, _) => Some(false),
+        (Codec::Http2, _) => Some(true),
+        (Codec::Auto, Some(b"h2" | b"istio-h2")) => Some(true),
+        // By TLS without ALPN, or with Istio's own names, the bytes decide as they do on plaintext.
+        (Codec::Auto, _) => None,
+    };
+    match known {
+        Some(true) => serve_http2(io, conn).await,
+        Some(false) => serve_http1(io, conn).await,
+        None => match detect(io, &conn).await {
+            Ok((io, true)) => serve_http2(io, conn).await,
+            Ok((io, false)) => serve_http1(io, conn).await,
+            Err(_) => {}
+        },
+    }
+}
+
+/// Reads until it is clear whether this is HTTP/2.
+async fn detect<I>(mut io: I, conn: &Downstream) -> io::Result<(Prefixed<I>, bool)>
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut seen = [0_u8; PREFACE.len()];
+    let mut len = 0;
+    let http2 = loop {
+        let mut read = pin!(io.read(&mut seen[len..]));
+        let n = poll_fn(|cx| {
+            if conn.poll_shut(cx) {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            read.as_mut().poll(cx)
+        })
+        .await?;
+        len += n;
+        if n == 0 || seen[..len] != PREFACE[..len] {
+            break false;
+        }
+        if len == PREFACE.len() {
+            break true;
+        }
+    };
+    Ok((Prefixed::new(Bytes::copy_from_slice(&seen[..len]), io), http2))
+}
+
+async fn serve_http1<I>(io: I, conn: Rc<Downstream>)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let manager = conn.manager();
+    conn.stats().downstream_cx_http1_total.inc();
+    let limit = manager.max_request_headers_kb as usize * 1024;
+    let mut builder = http1::Builder::new();
+    builder
+        .preserve_header_case(true)
+        // A caller that has said all it has to say may still wait for the answer.
+        .half_close(true)
+        .max_headers(MAX_HEADERS)
+        .max_header_size(limit)
+        .max_buf_size((limit + 1024).max(64 * 1024));
+    match manager.request_headers_timeout {
+        Some(limit) => builder.timer(TokioTimer::new()).header_read_timeout(limit),
+        None => builder.header_read_timeout(None),
+    };
+    let service = {
+        let conn = conn.clone();
+        service_fn(move |request| handle(conn.clone(), request))
+    };
+    let serving = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
+    let mut serving = pin!(serving);
+    let result = drive(&conn, |cx, shut| {
+        if shut {
+            serving.as_mut().graceful_shutdown();
+        }
+        serving.as_mut().poll(cx)
+    })
+    .await;
+    report(&conn, result);
+}
+
+async fn serve_http2<I>(io: I, conn: Rc<Downstream>)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let manager = conn.manager();
+    let stats = conn.stats();
+    stats.downstream_cx_http2_total.inc();
+    conn.speaks_http2.set(true);
+    let options = &manager.http2;
+    let mut builder = http2::Builder::new(LocalExec);
+    builder
+        .initial_stream_window_size(options.initial_stream_window)
+        .initial_connection_window_size(options.initial_connection_window)
+        .max_concurrent_streams(options.max_concurrent_streams)
+        .max_header_list_size(manager.max_request_headers_kb.saturating_mul(1024))
+        .enable_connect_protocol();
+    let service = {
+        let conn = conn.clone();
+        service_fn(move |request| handle(conn.clone(), request))
+    };
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service));
+    let result = drive(&conn, |cx, shut| {
+        if shut {
+            serving.as_mut().graceful_shutdown();
+        }
+        serving.as_mut().poll(cx)
+    })
+    .await;
+    report(&conn, result);
+}
+
+/// Polls a codec until it ends; tells it once when the connection is to be shut.
+async fn drive(
+    conn: &Downstream,
+    mut poll: impl FnMut(&mut Context<'_>, bool) -> Poll<hyper::Result<()>>,
+) -> hyper::Result<()> {
+    let mut told = false;
+    poll_fn(|cx| {
+        let shut = !told && conn.poll_shut(cx);
+        told |= shut;
+        let polled = poll(cx, shut);
+        // A request that was served just now may have asked for it.
+        if polled.is_pending() && !told && conn.poll_shut(cx) {
+            told = true;
+            return poll(cx, true);
+        }
+        polled
+    })
+    .await
+}
+
+fn report(conn: &Downstream, result: hyper::Result<()>) {
+    let Err(error) = result else { return };
+    if error.is_parse() {
+        conn.stats().downstream_cx_protocol_error.inc();
+    }
+    tracing::debug!(remote = %conn.info.remote, listener = %conn.info.listener.name, "connection ended: {error}");
+}

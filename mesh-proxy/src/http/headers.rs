@@ -1,0 +1,255 @@
+//! Headers that a proxy adds, removes and changes.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use super::Downstream;
+use crate::snapshot::{AppendAction, HeaderOps, HttpConnectionManager};
+
+macro_rules! names {
+    ($($ident:ident $name:literal;)*) => {
+        $(pub(super) static $ident: HeaderName = HeaderName::from_static($name);)*
+    };
+}
+
+names! {
+    ATTEMPT_COUNT "x-envoy-attempt-count";
+    DECORATOR "x-envoy-decorator-operation";
+    EXPECTED_TIMEOUT "x-envoy-expected-rq-timeout-ms";
+    EXTERNAL_ADDRESS "x-envoy-external-address";
+    FORWARDED_FOR "x-forwarded-for";
+    FORWARDED_PROTO "x-forwarded-proto";
+    KEEP_ALIVE "keep-alive";
+    ORIGINAL_PATH "x-envoy-original-path";
+    OVERLOADED "x-envoy-overloaded";
+    PROXY_CONNECTION "proxy-connection";
+    RATE_LIMITED "x-envoy-ratelimited";
+    REQUEST_ID "x-request-id";
+    SERVICE_TIME "x-envoy-upstream-service-time";
+}
+
+/// Headers by which a proxy in front would steer this one; nobody else may.
+static STEERING: [HeaderName; 15] = [
+    HeaderName::from_static("x-envoy-retry-on"),
+    HeaderName::from_static("x-envoy-retry-grpc-on"),
+    HeaderName::from_static("x-envoy-max-retries"),
+    HeaderName::from_static("x-envoy-retriable-status-codes"),
+    HeaderName::from_static("x-envoy-retriable-header-names"),
+    HeaderName::from_static("x-envoy-upstream-alt-stat-name"),
+    HeaderName::from_static("x-envoy-upstream-rq-timeout-ms"),
+    HeaderName::from_static("x-envoy-upstream-rq-per-try-timeout-ms"),
+    HeaderName::from_static("x-envoy-upstream-rq-timeout-alt-response"),
+    HeaderName::from_static("x-envoy-expected-rq-timeout-ms"),
+    HeaderName::from_static("x-envoy-force-trace"),
+    HeaderName::from_static("x-envoy-ip-tags"),
+    HeaderName::from_static("x-envoy-original-url"),
+    HeaderName::from_static("x-envoy-hedge-on-per-try-timeout"),
+    HeaderName::from_static("x-envoy-internal"),
+];
+
+/// What callers from outside may not say, at an edge.
+static EDGE_ONLY: [HeaderName; 5] = [
+    HeaderName::from_static("x-envoy-decorator-operation"),
+    HeaderName::from_static("x-envoy-downstream-service-cluster"),
+    HeaderName::from_static("x-envoy-downstream-service-node"),
+    HeaderName::from_static("x-envoy-original-path"),
+    HeaderName::from_static("x-envoy-attempt-count"),
+];
+
+/// Headers that a `connection` header cannot take away: a caller must not make this proxy forget what it was told.
+fn is_protected(name: &str) -> bool {
+    name.starts_with("x-forwarded")
+        || name.starts_with("x-envoy")
+        || matches!(
+            name,
+            "host" | "content-length" | "transfer-encoding" | "authorization" | "cookie" | "x-request-id" | "te"
+        )
+}
+
+/// Takes away what belongs to the caller's connection only. `keep_upgrade`: the request is an upgrade that is let through.
+pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap, keep_upgrade: bool) {
+    if headers.contains_key(header::CONNECTION) {
+        let nominated: Vec<HeaderName> = headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .filter_map(|v| v.to_str().ok())
+            .flat_map(|v| v.split(','))
+            .map(|t| t.trim().to_ascii_lowercase())
+            .filter(|t| !t.is_empty() && t != "close" && t != "keep-alive" && t != "upgrade" && !is_protected(t))
+            .filter_map(|t| HeaderName::try_from(t).ok())
+            .collect();
+        for name in nominated {
+            headers.remove(name);
+        }
+        headers.remove(header::CONNECTION);
+    }
+    headers.remove(&KEEP_ALIVE);
+    headers.remove(&PROXY_CONNECTION);
+    if keep_upgrade {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    } else {
+        headers.remove(header::UPGRADE);
+    }
+    if let Some(te) = headers.get(header::TE)
+        && te != "trailers"
+    {
+        let trailers = te
+            .to_str()
+            .is_ok_and(|v| v.split(',').any(|t| t.trim().eq_ignore_ascii_case("trailers")));
+        headers.remove(header::TE);
+        if trailers {
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
+    }
+}
+
+/// What Envoy's connection manager does to the headers of every request.
+pub(super) fn mutate_request(headers: &mut HeaderMap, manager: &HttpConnectionManager, conn: &Downstream) {
+    for name in &STEERING {
+        headers.remove(name);
+    }
+    let secure = conn.info.tls.is_some();
+    let proto = HeaderValue::from_static(if secure { "https" } else { "http" });
+    if manager.use_remote_address {
+        for name in &EDGE_ONLY {
+            headers.remove(name);
+        }
+        let remote = conn.info.remote;
+        headers.remove(&EXTERNAL_ADDRESS);
+        if manager.xff_num_trusted_hops == 0 {
+            headers.insert(FORWARDED_PROTO.clone(), proto);
+            if let Ok(address) = HeaderValue::from_str(&plain_ip(remote).to_string()) {
+                headers.insert(EXTERNAL_ADDRESS.clone(), address);
+            }
+        } else {
+            headers.entry(&FORWARDED_PROTO).or_insert(proto);
+        }
+        append_forwarded_for(headers, remote);
+    } else {
+        headers.entry(&FORWARDED_PROTO).or_insert(proto);
+    }
+    request_id(headers, manager);
+    super::xfcc::apply(manager.xfcc, conn, headers);
+}
+
+/// An IPv4 address that came in by an IPv6 socket is an IPv4 address.
+fn plain_ip(address: SocketAddr) -> IpAddr {
+    address.ip().to_canonical()
+}
+
+fn append_forwarded_for(headers: &mut HeaderMap, remote: SocketAddr) {
+    let mut all = Vec::new();
+    for value in headers.get_all(&FORWARDED_FOR) {
+        if !all.is_empty() {
+            all.push(b',');
+        }
+        all.extend_from_slice(value.as_bytes());
+    }
+    if !all.is_empty() {
+        all.push(b',');
+    }
+    all.extend_from_slice(plain_ip(remote).to_string().as_bytes());
+    if let Ok(value) = HeaderValue::from_bytes(&all) {
+        headers.insert(FORWARDED_FOR.clone(), value);
+    }
+}
+
+fn request_id(headers: &mut HeaderMap, manager: &HttpConnectionManager) {
+    if !manager.generate_request_id {
+        return;
+    }
+    let present = headers.contains_key(&REQUEST_ID);
+    // At an edge, a caller's own is not believed.
+    if present && (!manager.use_remote_address || manager.preserve_external_request_id) {
+        return;
+    }
+    headers.insert(REQUEST_ID.clone(), new_request_id());
+}
+
+/// A random UUID (version 4).
+fn new_request_id() -> HeaderValue {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut bytes: [u8; 16] = rand::random();
+    bytes[6] = (bytes[6] & 0x0f) | 0x40;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    let mut text = [b'-'; 36];
+    let mut at = 0;
+    for (i, byte) in bytes.iter().enumerate() {
+        if matches!(i, 4 | 6 | 8 | 10) {
+            at += 1;
+        }
+        text[at] = HEX[usize::from(byte >> 4)];
+        text[at + 1] = HEX[usize::from(byte & 0x0f)];
+        at += 2;
+    }
+    // Hexadecimal digits and dashes are always a header value.
+    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// Applies one list of operations: additions, then removals.
+pub(super) fn apply(ops: &HeaderOps, headers: &mut HeaderMap) {
+    for add in &ops.add {
+        match add.action {
+            AppendAction::Append => {
+                headers.append(add.name.clone(), add.value.clone());
+            }
+            AppendAction::AddIfAbsent => {
+                headers.entry(&add.name).or_insert_with(|| add.value.clone());
+            }
+            AppendAction::Overwrite => {
+                headers.insert(add.name.clone(), add.value.clone());
+            }
+            AppendAction::OverwriteIfExists => {
+                if let Some(value) = headers.get_mut(&add.name) {
+                    *value = add.value.clone();
+                }
+            }
+        }
+    }
+    for name in &ops.remove {
+        headers.remove(name);
+    }
+}
+
+/// A number as a header value, without an allocation for small ones' text.
+pub(super) fn number(n: u64) -> HeaderValue {
+    HeaderValue::from(n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_ids_are_uuids() {
+        let id = new_request_id();
+        let text = id.to_str().unwrap();
+        assert_eq!(text.len(), 36);
+        let dashes: Vec<usize> = text.match_indices('-').map(|(i, _)| i).collect();
+        assert_eq!(dashes, [8, 13, 18, 23]);
+        assert_eq!(&text[14..15], "4");
+        assert_ne!(id, new_request_id());
+    }
+
+    #[test]
+    fn connection_headers_go_and_protected_ones_stay() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "close, X-Private, x-forwarded-for, host"),
+            ("x-private", "1"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("host", "a"),
+            ("keep-alive", "timeout=5"),
+            ("upgrade", "h2c"),
+            ("te", "gzip, trailers"),
+        ] {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        strip_hop_by_hop(&mut headers, false);
+        let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["host", "te", "x-forwarded-for"]);
+        assert_eq!(headers["te"], "trailers");
+    }
+}

@@ -1,0 +1,187 @@
+//! Which route takes a request: virtual host by domain, then the first route that matches.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Method};
+
+use super::grpc;
+use crate::snapshot::{
+    HeaderKey, HeaderMatch, PathMatch, QueryMatch, Route, RouteMatch, RouteTable, ValueMatch, VirtualHost,
+};
+use crate::upstream::chance;
+
+/// What of a request routes look at.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Facts<'a> {
+    pub(super) method: &'a Method,
+    pub(super) authority: &'a str,
+    pub(super) scheme: &'a str,
+    /// Without query.
+    pub(super) path: &'a str,
+    pub(super) query: Option<&'a str>,
+    pub(super) headers: &'a HeaderMap,
+    /// A CONNECT without a path.
+    pub(super) connect: bool,
+}
+
+/// The virtual host of an authority.
+pub(super) fn virtual_host<'t>(
+    table: &'t RouteTable,
+    authority: &str,
+    ignore_port: bool,
+) -> Option<&'t Arc<VirtualHost>> {
+    let host = if ignore_port || table.ignore_port {
+        without_port(authority)
+    } else {
+        authority
+    };
+    let lowered = if host.bytes().any(|b| b.is_ascii_uppercase()) {
+        Cow::Owned(host.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(host)
+    };
+    let host = lowered.as_ref();
+    let found = table.exact.get(host).copied();
+    let found = found.or_else(|| {
+        // `*.example.com` needs something before the dot, `example.*` something after it.
+        let suffix = |(s, _): &&(String, usize)| host.len() > s.len() && host.ends_with(s.as_str());
+        table.suffix.iter().find(suffix).map(|(_, i)| *i)
+    });
+    let found = found.or_else(|| {
+        let prefix = |(p, _): &&(String, usize)| host.len() > p.len() && host.starts_with(p.as_str());
+        table.prefix.iter().find(prefix).map(|(_, i)| *i)
+    });
+    table.virtual_hosts.get(found.or(table.any)?)
+}
+
+/// `host:80` → `host`, `[::1]:80` → `[::1]`.
+pub(super) fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port))
+            if port.bytes().all(|b| b.is_ascii_digit()) && (!host.contains(':') || host.ends_with(']')) =>
+        {
+            host
+        }
+        _ => authority,
+    }
+}
+
+/// The first route of a host that matches.
+pub(super) fn route<'v>(host: &'v VirtualHost, facts: &Facts<'_>) -> Option<&'v Arc<Route>> {
+    host.routes.iter().find(|r| matches(&r.matches, facts))
+}
+
+fn matches(on: &RouteMatch, facts: &Facts<'_>) -> bool {
+    path_matches(on, facts)
+        && on.headers.iter().all(|h| header_matches(h, facts))
+        && on.query.iter().all(|q| query_matches(q, facts.query))
+        && (!on.grpc || grpc::is_grpc(facts.headers))
+        && on.fraction.is_none_or(chance)
+}
+
+fn path_matches(on: &RouteMatch, facts: &Facts<'_>) -> bool {
+    if facts.connect {
+        return matches!(on.path, PathMatch::Connect);
+    }
+    let path = facts.path;
+    let starts = |prefix: &str| {
+        if on.case_sensitive {
+            path.starts_with(prefix)
+        } else {
+            path.get(..prefix.len()).is_some_and(|p| p.eq_ignore_ascii_case(prefix))
+        }
+    };
+    match &on.path {
+        PathMatch::Prefix(prefix) => starts(prefix),
+        PathMatch::Exact(exact) => path.len() == exact.len() && starts(exact),
+        PathMatch::SeparatedPrefix(prefix) => {
+            starts(prefix) && matches!(path.as_bytes().get(prefix.len()), None | Some(b'/'))
+        }
+        PathMatch::Regex(regex) => regex.is_match(path),
+        PathMatch::Connect => *facts.method == Method::CONNECT,
+    }
+}
+
+fn header_matches(on: &HeaderMatch, facts: &Facts<'_>) -> bool {
+    let path_and_query;
+    let value: Option<Cow<'_, str>> = match &on.name {
+        HeaderKey::Method => Some(Cow::Borrowed(facts.method.as_str())),
+        HeaderKey::Authority => Some(Cow::Borrowed(facts.authority)),
+        HeaderKey::Scheme => Some(Cow::Borrowed(facts.scheme)),
+        HeaderKey::Path => {
+            path_and_query = match facts.query {
+                Some(query) => Cow::Owned(format!("{}?{query}", facts.path)),
+                None => Cow::Borrowed(facts.path),
+            };
+            Some(path_and_query)
+        }
+        HeaderKey::Name(name) => joined(facts.headers, name),
+    };
+    header_value_matches(on, value)
+}
+
+/// All values of a header, as one.
+fn joined<'h>(headers: &'h HeaderMap, name: &http::HeaderName) -> Option<Cow<'h, str>> {
+    let mut all = headers.get_all(name).iter();
+    let first = text(all.next()?);
+    let Some(second) = all.next() else {
+        return Some(first);
+    };
+    let mut joined = first.into_owned();
+    for value in std::iter::once(second).chain(all) {
+        joined.push(',');
+        joined.push_str(&text(value));
+    }
+    Some(Cow::Owned(joined))
+}
+
+fn text(value: &HeaderValue) -> Cow<'_, str> {
+    String::from_utf8_lossy(value.as_bytes())
+}
+
+fn header_value_matches(on: &HeaderMatch, value: Option<Cow<'_, str>>) -> bool {
+    let value = match value {
+        Some(value) => value,
+        None if on.missing_is_empty => Cow::Borrowed(""),
+        // As Envoy: what is not there matches nothing but a demand for its absence, inverted or not.
+        None => return matches!(on.matcher, ValueMatch::Present(there) if there == on.invert),
+    };
+    let matched = match &on.matcher {
+        ValueMatch::Present(there) => *there,
+        ValueMatch::String(string) => string.matches(&value),
+        ValueMatch::Range(start, end) => value.trim().parse::<i64>().is_ok_and(|n| (*start..*end).contains(&n)),
+    };
+    matched != on.invert
+}
+
+fn query_matches(on: &QueryMatch, query: Option<&str>) -> bool {
+    let value = query
+        .unwrap_or_default()
+        .split('&')
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .find(|(name, _)| *name == on.name)
+        .map(|(_, value)| value);
+    match (&on.matcher, value) {
+        (ValueMatch::Present(there), value) => value.is_some() == *there,
+        (_, None) => false,
+        (ValueMatch::String(string), Some(value)) => string.matches(value),
+        (ValueMatch::Range(start, end), Some(value)) => value.parse::<i64>().is_ok_and(|n| (*start..*end).contains(&n)),
+    }
+}
+
+/// Path (without query) after `prefix_rewrite`.
+pub(super) fn rewrite_prefix(on: &PathMatch, path: &str, to: &str) -> String {
+    let matched = match on {
+        PathMatch::Prefix(prefix) | PathMatch::SeparatedPrefix(prefix) => prefix.len(),
+        PathMatch::Exact(_) | PathMatch::Regex(_) | PathMatch::Connect => path.len(),
+    };
+    // The prefix matched, if perhaps in another case, so this is a boundary; were it none, the path stays.
+    match path.get(matched..) {
+        Some(rest) => format!("{to}{rest}"),
+        None => path.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

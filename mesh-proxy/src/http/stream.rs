@@ -1,0 +1,178 @@
+//! One request and its response, from the first byte to the last.
+
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::{HeaderMap, StatusCode, Version};
+
+use super::Downstream;
+use crate::snapshot::{Direction, HttpConnectionManager, Snapshot};
+use crate::telemetry::stats::HttpStats;
+use crate::telemetry::{RequestContext, RequestRecord, ResponseFlags, request};
+
+/// Shared by the handler and the two bodies; the books are closed when the last of them is gone, which is when the stream
+/// is, whichever way it ended.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) conn: Rc<Downstream>,
+    pub(crate) manager: Arc<HttpConnectionManager>,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) stats: Rc<HttpStats>,
+    record: RefCell<RequestRecord>,
+    /// Some access log prints headers.
+    pub(crate) keeps_headers: bool,
+    /// When bytes moved last; kept only while somebody watches.
+    activity: Cell<Option<Instant>>,
+    request_done: Cell<Option<Instant>>,
+    response_done: Cell<bool>,
+}
+
+impl Stream {
+    pub(crate) fn start(conn: &Rc<Downstream>, version: Version) -> Rc<Self> {
+        let (snapshot, manager, stats) = conn.current();
+        stats.downstream_rq_total.inc();
+        stats.downstream_rq_active.inc();
+        conn.request_started();
+        Rc::new(Stream {
+            conn: conn.clone(),
+            keeps_headers: request::wants_headers(&manager),
+            record: RefCell::new(RequestRecord::start(conn.info.listener.direction, version)),
+            manager,
+            snapshot,
+            stats,
+            activity: Cell::new(None),
+            request_done: Cell::new(None),
+            response_done: Cell::new(false),
+        })
+    }
+
+    /// Side of the application.
+    pub(crate) fn direction(&self) -> Direction {
+        self.conn.info.listener.direction
+    }
+
+    /// Writes into the record. Not to be nested.
+    pub(crate) fn note<T>(&self, write: impl FnOnce(&mut RequestRecord) -> T) -> T {
+        write(&mut self.record.borrow_mut())
+    }
+
+    /// Adds a response flag and, if there is none yet, details.
+    pub(crate) fn flag(&self, flag: ResponseFlags, details: impl Into<Cow<'static, str>>) {
+        self.note(|r| {
+            r.flags.set(flag);
+            r.details = details.into();
+        });
+    }
+
+    /// From now on it is watched for idleness.
+    pub(crate) fn watch_activity(&self) {
+        if self.activity.get().is_none() {
+            self.activity.set(Some(Instant::now()));
+        }
+    }
+
+    pub(crate) fn active_at(&self) -> Option<Instant> {
+        self.activity.get()
+    }
+
+    fn moved(&self) {
+        if self.activity.get().is_some() {
+            self.activity.set(Some(Instant::now()));
+        }
+    }
+
+    /// When the request was read wholly.
+    pub(crate) fn request_done(&self) -> Option<Instant> {
+        self.request_done.get()
+    }
+
+    pub(crate) fn request_data(&self, bytes: usize) {
+        self.moved();
+        self.record.borrow_mut().bytes_received += bytes as u64;
+    }
+
+    pub(crate) fn request_finished(&self) {
+        if self.request_done.get().is_none() {
+            let now = Some(Instant::now());
+            self.request_done.set(now);
+            self.record.borrow_mut().request_done = now;
+        }
+    }
+
+    pub(crate) fn response_started(&self, status: StatusCode, headers: &HeaderMap) {
+        self.moved();
+        let mut record = self.record.borrow_mut();
+        record.response_code = status.as_u16();
+        record.response_start = Some(Instant::now());
+        record.response_header_bytes = request::header_size(headers);
+        if record.grpc
+            && let Some(status) = grpc_status(headers)
+        {
+            record.grpc_status = Some(status);
+        }
+        if self.keeps_headers {
+            record.response_headers = Some(Box::new(headers.clone()));
+        }
+    }
+
+    pub(crate) fn response_data(&self, bytes: usize) {
+        self.moved();
+        self.record.borrow_mut().bytes_sent += bytes as u64;
+    }
+
+    pub(crate) fn response_trailers(&self, trailers: &HeaderMap) {
+        let mut record = self.record.borrow_mut();
+        if record.grpc
+            && let Some(status) = grpc_status(trailers)
+        {
+            record.grpc_status = Some(status);
+        }
+        if self.keeps_headers {
+            record.response_trailers = Some(Box::new(trailers.clone()));
+        }
+    }
+
+    /// The last byte of the response was handed over.
+    pub(crate) fn response_finished(&self) {
+        self.response_done.set(true);
+    }
+}
+
+fn grpc_status(headers: &HeaderMap) -> Option<u16> {
+    headers.get("grpc-status")?.to_str().ok()?.trim().parse().ok()
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let record = self.record.get_mut();
+        if !self.response_done.get() && record.flags.is_empty() {
+            // The caller went away: nothing on our side says why this ended.
+            let flag = if record.version == Version::HTTP_2 {
+                ResponseFlags::DOWNSTREAM_REMOTE_RESET
+            } else {
+                ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION
+            };
+            record.flags.set(flag);
+            record.details = Cow::Borrowed("downstream_remote_disconnect");
+        }
+        record.end = Some(Instant::now());
+        self.stats.downstream_rq_active.dec();
+        if record.response_code == 0 {
+            self.stats.downstream_rq_rx_reset.inc();
+        } else {
+            self.stats.downstream_rq_completed.inc();
+            let class = usize::from(record.response_code / 100).clamp(1, 5) - 1;
+            self.stats.downstream_rq_xx[class].inc();
+        }
+        self.conn.request_ended();
+        let ctx = RequestContext {
+            conn: &self.conn.info,
+            manager: &self.manager,
+            telemetry: &self.conn.worker.telemetry,
+        };
+        request::finish(record, &ctx);
+    }
+}

@@ -1,0 +1,228 @@
+//! Upgraded connections: WebSocket and its like, CONNECT. After the handshake, bytes pass both ways until both sides are done.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, Version, header};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::body::ResponseBody;
+use super::stream::Stream;
+use super::timers::Timers;
+use super::upstream_request::{ActiveRequest, Upgrade};
+use crate::telemetry::ResponseFlags;
+use crate::upstream::Lease;
+
+/// Whether the upstream agreed.
+pub(super) fn is_granted(response: &Response<Incoming>, upgrade: &Upgrade, http2: bool) -> bool {
+    match upgrade {
+        Upgrade::No => false,
+        Upgrade::Token(_) if !http2 => response.status() == StatusCode::SWITCHING_PROTOCOLS,
+        Upgrade::Token(_) | Upgrade::Connect => response.status().is_success(),
+    }
+}
+
+/// Answers the caller and connects both sides.
+pub(super) fn tunnel(
+    stream: &Rc<Stream>,
+    mut response: Response<Incoming>,
+    lease: Lease,
+    active: ActiveRequest,
+    upgrade: &Upgrade,
+    caller: OnUpgrade,
+    idle: Option<Duration>,
+) -> Response<ResponseBody> {
+    let upstream = hyper::upgrade::on(&mut response);
+    stream.stats.downstream_cx_upgrades_total.inc();
+    let http2 = stream.note(|r| r.version) == Version::HTTP_2;
+    let (mut parts, _) = response.into_parts();
+    parts.headers.remove(header::TRANSFER_ENCODING);
+    match upgrade {
+        Upgrade::Token(token) if !http2 => {
+            parts.status = StatusCode::SWITCHING_PROTOCOLS;
+            parts
+                .headers
+                .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            if !parts.headers.contains_key(header::UPGRADE)
+                && let Ok(token) = HeaderValue::from_str(token)
+            {
+                parts.headers.insert(header::UPGRADE, token);
+            }
+        }
+        Upgrade::No | Upgrade::Token(_) | Upgrade::Connect => {
+            parts.status = StatusCode::OK;
+            for name in [header::CONNECTION, header::UPGRADE, header::CONTENT_LENGTH] {
+                parts.headers.remove(name);
+            }
+        }
+    }
+    if idle.is_some() {
+        stream.watch_activity();
+    }
+    let held = stream.clone();
+    tokio::task::spawn_local(async move {
+        let both = tokio::try_join!(caller, upstream);
+        match both {
+            Ok((caller, upstream)) => {
+                let mut copy = Copy::new(&held, TokioIo::new(caller), TokioIo::new(upstream));
+                if run(&mut copy, &held, idle).await.is_err() && held.note(|r| r.flags.is_empty()) {
+                    held.note(|r| r.termination_details = Some("upgraded connection was reset".into()));
+                }
+            }
+            Err(error) => {
+                tracing::debug!("upgrade failed: {error}");
+                held.flag(ResponseFlags::UPSTREAM_CONNECTION_TERMINATION, "upgrade_failed");
+            }
+        }
+        held.request_finished();
+        held.response_finished();
+        drop((lease, active));
+    });
+    Response::from_parts(parts, ResponseBody::whole(Bytes::new(), stream))
+}
+
+async fn run<A, B>(copy: &mut Copy<'_, A, B>, stream: &Stream, idle: Option<Duration>) -> io::Result<()>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut timers = Timers::new(None, idle);
+    std::future::poll_fn(|cx| match copy.poll(cx) {
+        Poll::Ready(done) => Poll::Ready(done),
+        Poll::Pending => {
+            ready!(timers.poll(cx, stream));
+            stream.flag(ResponseFlags::STREAM_IDLE_TIMEOUT, "stream_idle_timeout");
+            Poll::Ready(Ok(()))
+        }
+    })
+    .await
+}
+
+/// Copies both ways with half-close: the end of one direction is passed on, and the other goes on.
+struct Copy<'s, A, B> {
+    stream: &'s Stream,
+    caller: A,
+    upstream: B,
+    up: Direction,
+    down: Direction,
+}
+
+/// One direction.
+struct Direction {
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    state: State,
+    dirty: bool,
+}
+
+#[derive(PartialEq, Eq)]
+enum State {
+    Open,
+    Ending,
+    Ended,
+}
+
+/// Enough for a TLS record.
+const BUFFER: usize = 16 * 1024;
+
+impl Direction {
+    fn new() -> Self {
+        Direction {
+            buffer: vec![0; BUFFER],
+            start: 0,
+            end: 0,
+            state: State::Open,
+            dirty: false,
+        }
+    }
+
+    fn poll<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut R,
+        to: &mut W,
+        moved: impl Fn(usize),
+    ) -> Poll<io::Result<()>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        loop {
+            while self.start < self.end {
+                let n = ready!(Pin::new(&mut *to).poll_write(cx, &self.buffer[self.start..self.end]))?;
+                if n == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                self.start += n;
+                self.dirty = true;
+                moved(n);
+            }
+            match self.state {
+                State::Ended => return Poll::Ready(Ok(())),
+                State::Ending => {
+                    ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
+                    self.state = State::Ended;
+                    return Poll::Ready(Ok(()));
+                }
+                State::Open => {}
+            }
+            let mut read = ReadBuf::new(&mut self.buffer);
+            match Pin::new(&mut *from).poll_read(cx, &mut read) {
+                Poll::Ready(result) => {
+                    result?;
+                    let n = read.filled().len();
+                    (self.start, self.end) = (0, n);
+                    if n == 0 {
+                        self.state = State::Ending;
+                    }
+                }
+                Poll::Pending => {
+                    if self.dirty {
+                        ready!(Pin::new(&mut *to).poll_flush(cx))?;
+                        self.dirty = false;
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
+
+impl<'s, A, B> Copy<'s, A, B>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    fn new(stream: &'s Stream, caller: A, upstream: B) -> Self {
+        Copy {
+            stream,
+            caller,
+            upstream,
+            up: Direction::new(),
+            down: Direction::new(),
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let stream = self.stream;
+        let up = self
+            .up
+            .poll(cx, &mut self.caller, &mut self.upstream, |n| stream.request_data(n))?;
+        let down = self
+            .down
+            .poll(cx, &mut self.upstream, &mut self.caller, |n| stream.response_data(n))?;
+        if up.is_ready() && down.is_ready() {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! `x-forwarded-client-cert`.
+
+use std::fmt::Write as _;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::Downstream;
+use crate::listener::TlsInfo;
+use crate::snapshot::ForwardClientCert;
+
+static XFCC: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+
+/// This hop's element, in Envoy's order; `None` without mutual TLS.
+pub(super) fn element(tls: &TlsInfo) -> Option<HeaderValue> {
+    if !tls.mutual {
+        return None;
+    }
+    let mut text = String::new();
+    // Writing to a String does not fail.
+    if let Some(uri) = &tls.local_uri {
+        let _ = write!(text, "By={uri};");
+    }
+    if let Some(hash) = &tls.peer_hash {
+        let _ = write!(text, "Hash={hash};");
+    }
+    let subject = tls.peer_subject.as_deref().unwrap_or_default();
+    let _ = write!(
+        text,
+        "Subject=\"{}\"",
+        subject.replace('\\', "\\\\").replace('"', "\\\"")
+    );
+    let _ = write!(text, ";URI={}", tls.peer_uri.as_deref().unwrap_or_default());
+    for name in &tls.peer_dns {
+        let _ = write!(text, ";DNS={name}");
+    }
+    HeaderValue::from_str(&text).ok()
+}
+
+/// Applies `forward_client_cert_details` to a request.
+pub(super) fn apply(mode: ForwardClientCert, conn: &Downstream, headers: &mut HeaderMap) {
+    let own = match mode {
+        ForwardClientCert::AlwaysForwardOnly => return,
+        ForwardClientCert::Sanitize => None,
+        ForwardClientCert::ForwardOnly | ForwardClientCert::AppendForward | ForwardClientCert::SanitizeSet => {
+            conn.xfcc()
+        }
+    };
+    let Some(own) = own else {
+        headers.remove(&XFCC);
+        return;
+    };
+    match mode {
+        ForwardClientCert::ForwardOnly => {}
+        ForwardClientCert::AppendForward => match headers.get(&XFCC) {
+            Some(before) => {
+                let joined = [before.as_bytes(), b",", own.as_bytes()].concat();
+                if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+                    headers.insert(XFCC.clone(), joined);
+                }
+            }
+            None => {
+                headers.insert(XFCC.clone(), own);
+            }
+        },
+        _ => {
+            headers.insert(XFCC.clone(), own);
+        }
+    }
+}

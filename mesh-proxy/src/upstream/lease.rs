@@ -1,0 +1,438 @@
+//! Getting a connection for one request, and giving it back.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper_util::rt::TokioIo;
+
+use super::pool::{Counted, Idle, Meta, Shared, Slot};
+use super::{AlpnOffer, ConnectError, ConnectOptions, LocalExec, Protocol, UpstreamIo, Want, connect};
+use crate::http::RequestBody;
+use crate::snapshot::{Cluster, Endpoint};
+use crate::worker::Worker;
+
+/// While a cluster is at `max_connections`, connections may come free on another worker, which tells nobody here.
+const RECHECK: Duration = Duration::from_millis(50);
+
+/// A connection for one request. Dropping it before [`Lease::release`] closes an HTTP/1 connection.
+pub(crate) struct Lease {
+    slot: Rc<Slot>,
+    conn: Leased,
+    meta: Rc<Meta>,
+    /// The connection has served a request before.
+    pub(crate) reused: bool,
+}
+
+enum Leased {
+    Http1(Option<http1::SendRequest<RequestBody>>),
+    Http2(Rc<Shared>),
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone)]
+pub(crate) enum LeaseError {
+    /// It could not be opened.
+    Connect(Rc<ConnectError>),
+    /// `max_pending_requests` is reached.
+    PendingOverflow,
+}
+
+/// A connection from the pool, or a new one.
+pub(crate) async fn lease(
+    worker: &Rc<Worker>,
+    cluster: &Arc<Cluster>,
+    endpoint: &Arc<Endpoint>,
+    want: Want<'_>,
+) -> Result<Lease, LeaseError> {
+    let slot = worker.pools.slot(worker, cluster, endpoint, want);
+    if let Some(lease) = slot.take(want.protocol) {
+        return Ok(lease);
+    }
+    // From here on it is rare; boxed, so that requests that find a connection do not carry this.
+    Box::pin(open(worker, cluster, endpoint, want, slot)).await
+}
+
+async fn open(
+    worker: &Rc<Worker>,
+    cluster: &Arc<Cluster>,
+    endpoint: &Arc<Endpoint>,
+    want: Want<'_>,
+    slot: Rc<Slot>,
+) -> Result<Lease, LeaseError> {
+    slot.refresh(cluster);
+    cluster.stats.upstream_rq_pending_total.inc();
+    let _pending =
+        Counted::below(&cluster.state, cluster.limits.max_pending_requests, |s| &s.pending).ok_or_else(|| {
+            cluster.stats.upstream_rq_pending_overflow.inc();
+            LeaseError::PendingOverflow
+        })?;
+    match want.protocol {
+        Protocol::Http1 => open_http1(worker, cluster, endpoint, want, &slot).await,
+        Protocol::Http2 | Protocol::Auto => {
+            if slot.negotiated.get() == Some(Protocol::Http1) {
+                open_http1(worker, cluster, endpoint, want, &slot).await
+            } else {
+                open_shared(worker, cluster, endpoint, want, &slot).await
+            }
+        }
+    }
+}
+
+async fn open_http1(
+    worker: &Rc<Worker>,
+    cluster: &Arc<Cluster>,
+    endpoint: &Arc<Endpoint>,
+    want: Want<'_>,
+    slot: &Rc<Slot>,
+) -> Result<Lease, LeaseError> {
+    loop {
+        let waiting = slot.waiters.notified();
+        let options = ConnectOptions {
+            server_name: want.server_name,
+            alpn: want.alpn,
+            // As in Envoy, every pool may have one connection.
+            force: slot.active.get() == 0,
+        };
+        match connect(worker, cluster, endpoint, options).await {
+            Ok(io) => return handshake_http1(cluster, slot, io).await,
+            Err(ConnectError::Overflow) => {
+                slot.contended.set(true);
+                let _ = tokio::time::timeout(RECHECK, waiting).await;
+                if let Some(lease) = slot.take(Protocol::Http1) {
+                    return Ok(lease);
+                }
+            }
+            Err(error) => return Err(LeaseError::Connect(Rc::new(error))),
+        }
+    }
+}
+
+async fn handshake_http1(cluster: &Cluster, slot: &Rc<Slot>, io: UpstreamIo) -> Result<Lease, LeaseError> {
+    let meta = Rc::new(meta(cluster, &io));
+    let (sender, conn) = http1::Builder::new()
+        .preserve_header_case(true)
+        .handshake(TokioIo::new(io))
+        .await
+        .map_err(|e| handshake_failed(slot, e))?;
+    tokio::task::spawn_local(async move {
+        if let Err(error) = conn.with_upgrades().await {
+            tracing::debug!("upstream connection: {error}");
+        }
+    });
+    cluster.stats.upstream_cx_http1_total.inc();
+    slot.active.set(slot.active.get() + 1);
+    Ok(Lease {
+        slot: slot.clone(),
+        conn: Leased::Http1(Some(sender)),
+        meta,
+        reused: false,
+    })
+}
+
+fn handshake_failed(slot: &Slot, error: hyper::Error) -> LeaseError {
+    LeaseError::Connect(Rc::new(ConnectError::Tcp {
+        address: slot.address(),
+        error: std::io::Error::other(error),
+    }))
+}
+
+fn meta(cluster: &Cluster, io: &UpstreamIo) -> Meta {
+    Meta {
+        local: io.local,
+        opened: Instant::now(),
+        requests: Cell::new(0),
+        max_requests: cluster.http.max_requests_per_connection,
+    }
+}
+
+/// Waits for a shared connection, and has one opened if nobody else has. Opening goes on when this caller gives up: the next
+/// one finds it.
+async fn open_shared(
+    worker: &Rc<Worker>,
+    cluster: &Arc<Cluster>,
+    endpoint: &Arc<Endpoint>,
+    want: Want<'_>,
+    slot: &Rc<Slot>,
+) -> Result<Lease, LeaseError> {
+    let failures = slot.failure.borrow().0;
+    loop {
+        let waiting = slot.waiters.notified();
+        if let Some(lease) = slot.take(want.protocol) {
+            return Ok(lease);
+        }
+        if want.protocol == Protocol::Auto && slot.negotiated.get() == Some(Protocol::Http1) {
+            // The connection that told so went to another request.
+            return open_http1(worker, cluster, endpoint, want, slot).await;
+        }
+        if let (now, Some(error)) = &*slot.failure.borrow()
+            && *now != failures
+        {
+            return Err(LeaseError::Connect(error.clone()));
+        }
+        if !slot.connecting.replace(true) {
+            let opening = Opening {
+                worker: worker.clone(),
+                cluster: cluster.clone(),
+                endpoint: endpoint.clone(),
+                alpn: want.alpn,
+                server_name: want.server_name.map(Into::into),
+                protocol: want.protocol,
+                slot: slot.clone(),
+            };
+            tokio::task::spawn_local(opening.run());
+        }
+        waiting.await;
+    }
+}
+
+/// Opens a shared connection for all who wait for it.
+struct Opening {
+    worker: Rc<Worker>,
+    cluster: Arc<Cluster>,
+    endpoint: Arc<Endpoint>,
+    alpn: AlpnOffer,
+    server_name: Option<Box<str>>,
+    protocol: Protocol,
+    slot: Rc<Slot>,
+}
+
+impl Opening {
+    async fn run(self) {
+        let result = self.open().await;
+        let slot = &self.slot;
+        match result {
+            // At the limit of connections, with some at hand: streams wait for their turn on those.
+            Err(LeaseError::Connect(error)) if error.is_overflow() && !slot.shared.borrow().is_empty() => {
+                tokio::time::sleep(RECHECK).await;
+            }
+            Err(LeaseError::Connect(error)) => {
+                let mut failure = slot.failure.borrow_mut();
+                failure.0 += 1;
+                failure.1 = Some(error);
+            }
+            Ok(()) | Err(LeaseError::PendingOverflow) => {}
+        }
+        slot.connecting.set(false);
+        slot.waiters.notify_waiters();
+    }
+
+    async fn open(&self) -> Result<(), LeaseError> {
+        let options = ConnectOptions {
+            server_name: self.server_name.as_deref(),
+            alpn: self.alpn,
+            force: self.slot.shared.borrow().is_empty(),
+        };
+        let io = match connect(&self.worker, &self.cluster, &self.endpoint, options).await {
+            Ok(io) => io,
+            Err(error) => return Err(LeaseError::Connect(Rc::new(error))),
+        };
+        if self.protocol == Protocol::Auto && !io.alpn().is_some_and(|p| p == b"h2" || p == b"istio-h2") {
+            self.slot.negotiated.set(Some(Protocol::Http1));
+            let lease = handshake_http1(&self.cluster, &self.slot, io).await?;
+            // Its task gets to run, so that the connection is ready for whoever waits.
+            tokio::task::yield_now().await;
+            lease.release();
+            return Ok(());
+        }
+        self.slot.negotiated.set(Some(Protocol::Http2));
+        self.handshake_http2(io).await
+    }
+
+    async fn handshake_http2(&self, io: UpstreamIo) -> Result<(), LeaseError> {
+        let meta = Rc::new(meta(&self.cluster, &io));
+        let options = &self.cluster.http.http2;
+        let (sender, conn) = http2::Builder::new(LocalExec)
+            .initial_stream_window_size(options.initial_stream_window)
+            .initial_connection_window_size(options.initial_connection_window)
+            .max_header_list_size(60 * 1024)
+            .handshake(TokioIo::new(io))
+            .await
+            .map_err(|e| handshake_failed(&self.slot, e))?;
+        let allowed = conn
+            .current_max_send_streams()
+            .min(options.max_concurrent_streams as usize);
+        let shared = Rc::new(Shared {
+            sender,
+            meta,
+            active: Cell::new(0),
+            allowed: Cell::new(allowed),
+            used: Cell::new(Instant::now()),
+        });
+        let watched = Rc::downgrade(&shared);
+        let slot = Rc::downgrade(&self.slot);
+        let limit = options.max_concurrent_streams as usize;
+        tokio::task::spawn_local(async move {
+            let mut conn = std::pin::pin!(conn);
+            let mut polls = 0_u32;
+            let ended = std::future::poll_fn(|cx| {
+                let polled = conn.as_mut().poll(cx);
+                // The peer's SETTINGS come early, and change rarely; asking takes a lock in h2.
+                if polls < 16 || polls.is_multiple_of(256) {
+                    if let Some(shared) = watched.upgrade() {
+                        shared.allowed.set(conn.current_max_send_streams().min(limit));
+                    }
+                }
+                polls = polls.wrapping_add(1);
+                polled
+            })
+            .await;
+            if let Err(error) = ended {
+                tracing::debug!("upstream HTTP/2 connection: {error}");
+            }
+            if let (Some(slot), Some(shared)) = (slot.upgrade(), watched.upgrade()) {
+                slot.shared.borrow_mut().retain(|s| !Rc::ptr_eq(s, &shared));
+                slot.waiters.notify_waiters();
+            }
+        });
+        self.cluster.stats.upstream_cx_http2_total.inc();
+        self.slot.shared.borrow_mut().push(shared);
+        Ok(())
+    }
+}
+
+impl Slot {
+    fn address(&self) -> std::net::SocketAddr {
+        self.key.address()
+    }
+
+    /// A connection that is there.
+    fn take(self: &Rc<Self>, protocol: Protocol) -> Option<Lease> {
+        let protocol = match protocol {
+            Protocol::Auto => self.negotiated.get()?,
+            known => known,
+        };
+        match protocol {
+            Protocol::Http1 => self.take_idle(),
+            Protocol::Http2 | Protocol::Auto => self.take_shared(),
+        }
+    }
+
+    fn take_idle(self: &Rc<Self>) -> Option<Lease> {
+        // The latest used first: it is the least likely to have been closed by the peer, and those at the bottom can age.
+        while let Some(conn) = self.idle.borrow_mut().pop() {
+            if !conn.sender.is_ready() {
+                continue;
+            }
+            self.active.set(self.active.get() + 1);
+            return Some(Lease {
+                slot: self.clone(),
+                conn: Leased::Http1(Some(conn.sender)),
+                meta: conn.meta,
+                reused: true,
+            });
+        }
+        None
+    }
+
+    fn take_shared(self: &Rc<Self>) -> Option<Lease> {
+        let all = self.shared.borrow();
+        let usable = |c: &&Rc<Shared>| !c.sender.is_closed() && !c.meta.spent();
+        let roomy = |c: &&Rc<Shared>| (c.active.get() as usize) < c.allowed.get();
+        let conn = all.iter().filter(usable).find(roomy)?;
+        conn.active.set(conn.active.get() + 1);
+        let reused = conn.meta.requests.get() > 0;
+        Some(Lease {
+            slot: self.clone(),
+            meta: conn.meta.clone(),
+            conn: Leased::Http2(conn.clone()),
+            reused,
+        })
+    }
+}
+
+impl Lease {
+    /// Our address on the connection.
+    pub(crate) fn local(&self) -> Option<std::net::SocketAddr> {
+        self.meta.local
+    }
+
+    /// Whether it speaks HTTP/2.
+    pub(crate) fn is_http2(&self) -> bool {
+        matches!(self.conn, Leased::Http2(_))
+    }
+
+    /// Sends one request and waits for the head of the response.
+    ///
+    /// # Errors
+    /// With the request inside when no byte of it was sent.
+    pub(crate) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+        self.meta.requests.set(self.meta.requests.get().saturating_add(1));
+        match &mut self.conn {
+            Leased::Http1(Some(sender)) => sender.try_send_request(request).await,
+            Leased::Http2(shared) => {
+                let mut sender = shared.sender.clone();
+                sender.try_send_request(request).await
+            }
+            // Only `release` takes it, and that consumes the lease.
+            Leased::Http1(None) => std::future::pending().await,
+        }
+    }
+
+    /// The response is through: the connection may serve others.
+    pub(crate) fn release(mut self) {
+        let Leased::Http1(sender) = &mut self.conn else {
+            return;
+        };
+        let Some(sender) = sender.take() else { return };
+        if sender.is_closed() || self.meta.spent() || self.slot.retired.get() {
+            return;
+        }
+        if sender.is_ready() {
+            self.slot.put(sender, self.meta.clone());
+            return;
+        }
+        // The connection's task has not come round yet, or the request's body is still on its way.
+        let (slot, meta, mut sender) = (self.slot.clone(), self.meta.clone(), sender);
+        tokio::task::spawn_local(async move {
+            if sender.ready().await.is_ok() {
+                slot.put(sender, meta);
+                if slot.contended.replace(false) {
+                    slot.waiters.notify_waiters();
+                }
+            }
+        });
+    }
+}
+
+impl Slot {
+    fn put(&self, sender: http1::SendRequest<RequestBody>, meta: Rc<Meta>) {
+        let now = Instant::now();
+        if self.retired.get() || self.too_old(&meta, now) {
+            return;
+        }
+        self.idle.borrow_mut().push(Idle {
+            sender,
+            meta,
+            since: now,
+        });
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        match &self.conn {
+            Leased::Http1(_) => {
+                self.slot.active.set(self.slot.active.get().saturating_sub(1));
+                if self.slot.contended.replace(false) {
+                    self.slot.waiters.notify_waiters();
+                }
+            }
+            Leased::Http2(shared) => {
+                let before = shared.active.get();
+                shared.active.set(before.saturating_sub(1));
+                shared.used.set(Instant::now());
+                if before as usize >= shared.allowed.get() {
+                    self.slot.waiters.notify_waiters();
+                }
+            }
+        }
+    }
+}
