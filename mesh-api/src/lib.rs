@@ -13,6 +13,8 @@ pub mod names;
 pub mod envoy;
 
 #[cfg(feature = "istio")]
+pub mod crd;
+#[cfg(feature = "istio")]
 pub mod istio;
 #[cfg(feature = "istio")]
 pub mod k8s;
