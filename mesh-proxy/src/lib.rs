@@ -6,6 +6,9 @@
 
 pub mod admin;
 pub mod agent;
+pub mod app;
+pub mod bootstrap;
+pub mod cli;
 pub mod dns;
 pub mod http;
 pub mod listener;

@@ -66,6 +66,8 @@ pub struct Readiness {
     pub clusters: AtomicBool,
     /// Listeners came, and none of those that came first waits for anything.
     pub listeners: AtomicBool,
+    /// Listeners came, warm or not.
+    pub listeners_configured: AtomicBool,
     /// There is an identity.
     pub identity: AtomicBool,
     /// Workers listen.

@@ -1,0 +1,314 @@
+//! Settings of agent mode: checked, with defaults filled in.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use mesh_api::envoy::json::Json;
+use mesh_api::envoy::pb::envoy::config::bootstrap::v3::Bootstrap;
+use mesh_api::names::{self, NodeId, NodeKind, SpiffeId};
+use serde_json::{Map, Value, json};
+
+use super::environment::Environment;
+use super::metadata::{Pod, metadata};
+use super::proxy_config::{ProxyConfig, parse_duration};
+use crate::admin::AppMetrics;
+use crate::cli::AgentArgs;
+use crate::tls::Identity;
+use crate::xds::{Roots, Target};
+
+/// Where the projected token is, unless `FERROMESH_TOKEN_PATH` says otherwise.
+const TOKEN: &str = "/var/run/secrets/tokens/istio-token";
+/// Where the injector mounts the mesh's roots.
+const ROOTS: &str = "/var/run/secrets/istio/root-cert.pem";
+/// The injector's volume for what outlives a container.
+const DATA_DIR: &str = "/var/lib/istio/data";
+/// Requested lifetime of certificates, `SECRET_TTL`.
+const TTL: Duration = Duration::from_secs(24 * 3600);
+
+/// Sidecar or gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Beside an application.
+    Sidecar,
+    /// A gateway.
+    Router,
+}
+
+/// Ports of the agent's pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    /// Admin API, on loopback.
+    pub admin: u16,
+    /// Readiness.
+    pub readiness: u16,
+    /// Proxy metrics.
+    pub metrics: u16,
+    /// Merged metrics.
+    pub status: u16,
+}
+
+/// Everything that agent mode knows.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    /// Node id.
+    pub id: NodeId,
+    /// `node.cluster`: canonical service and namespace.
+    pub service: String,
+    /// The node's metadata.
+    pub metadata: Map<String, Value>,
+    /// Who we are to the mesh.
+    pub identity: SpiffeId,
+    /// The control plane.
+    pub xds: Target,
+    /// The certificate authority.
+    pub ca: Target,
+    /// Requested lifetime of certificates.
+    pub ttl: Duration,
+    /// Our certificate, once there is one: presented to the control plane.
+    pub certificate: Arc<ArcSwapOption<Identity>>,
+    /// Worker threads, 0 for one a core.
+    pub concurrency: u32,
+    /// Longest time that draining takes.
+    pub drain: Duration,
+    /// Ports.
+    pub ports: Ports,
+    /// The application's own metrics.
+    pub app_metrics: Option<AppMetrics>,
+    /// Where the last good configuration is kept.
+    pub data_dir: Option<PathBuf>,
+    /// Answer names of the mesh on 15053.
+    pub dns_capture: bool,
+    /// What was read and is of no effect, or could not be read.
+    pub warnings: Vec<String>,
+}
+
+impl Agent {
+    /// Reads the environment; all errors at once.
+    ///
+    /// # Errors
+    /// One text a variable that is missing or wrong.
+    pub fn new(role: Role, args: &AgentArgs, environment: &Environment) -> Result<Self, Vec<String>> {
+        let mut errors = Vec::new();
+        let config = ProxyConfig::parse(environment.get("PROXY_CONFIG")).map_err(|e| errors.extend(e));
+        let mut environment = environment.clone();
+        if let Ok(config) = &config {
+            for (name, value) in &config.proxy_metadata {
+                environment.set_default(name, value);
+            }
+        }
+        let environment = &environment;
+        let mut required = |name: &str| match environment.get(name) {
+            Some(value) => value.to_owned(),
+            None => {
+                errors.push(format!("{name} is not set"));
+                String::new()
+            }
+        };
+        let (pod, namespace) = (required("POD_NAME"), required("POD_NAMESPACE"));
+        let ips = addresses(environment).map_err(|e| errors.push(e)).unwrap_or_default();
+        let (Ok(config), [ip, ..], []) = (config, ips.as_slice(), errors.as_slice()) else {
+            if errors.is_empty() {
+                errors.push("INSTANCE_IP is not set".to_owned());
+            }
+            return Err(errors);
+        };
+        Self::complete(role, args, environment, config, &pod, &namespace, *ip, &ips).map_err(|e| vec![e])
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the checked parts of one environment")]
+    fn complete(
+        role: Role,
+        args: &AgentArgs,
+        environment: &Environment,
+        config: ProxyConfig,
+        pod: &str,
+        namespace: &str,
+        ip: IpAddr,
+        ips: &[IpAddr],
+    ) -> Result<Self, String> {
+        let var = |name: &str, default: &str| environment.get(name).unwrap_or(default).to_owned();
+        let mut warnings: Vec<String> = config
+            .unknown
+            .iter()
+            .map(|field| format!("PROXY_CONFIG: {field} is not known and has no effect"))
+            .collect();
+        let ports = Ports {
+            admin: config.admin_port,
+            readiness: port(environment, "ENVOY_STATUS_PORT", names::port::READINESS)?,
+            metrics: port(environment, "ENVOY_PROMETHEUS_PORT", names::port::PROXY_METRICS)?,
+            status: config.status_port,
+        };
+        let identity = SpiffeId {
+            trust_domain: var("TRUST_DOMAIN", names::DEFAULT_TRUST_DOMAIN),
+            namespace: namespace.to_owned(),
+            service_account: var("SERVICE_ACCOUNT", "default"),
+        };
+        let facts = Pod {
+            name: pod,
+            namespace,
+            service_account: &identity.service_account,
+            ips,
+        };
+        let metadata = metadata(&facts, environment, &config, &ports, &mut warnings);
+        let certificate = Arc::new(ArcSwapOption::empty());
+        let target = |address: &str, roots: &str, present: bool| {
+            let (host, port) = host_port(address)?;
+            let plaintext = config.plaintext || port == names::port::XDS_PLAINTEXT;
+            Ok::<_, String>(Target {
+                // A certificate cannot name every address under which the control plane may be reached.
+                server_name: environment
+                    .get("ISTIOD_SAN")
+                    .map(str::to_owned)
+                    .or_else(|| host.parse::<IpAddr>().is_err().then(|| host.clone()))
+                    .unwrap_or_else(|| format!("istiod.{}.svc", names::ROOT_NAMESPACE)),
+                host,
+                port,
+                roots: (!plaintext).then(|| Roots::named(&var(roots, ROOTS))),
+                token: Some(PathBuf::from(var("FERROMESH_TOKEN_PATH", TOKEN))),
+                certificate: present.then(|| certificate.clone()),
+                cluster_id: metadata.get("CLUSTER_ID").and_then(Value::as_str).map(str::to_owned),
+            })
+        };
+        let kind = match role {
+            Role::Sidecar => NodeKind::Sidecar,
+            Role::Router => NodeKind::Router,
+        };
+        let drain = match environment.get("TERMINATION_DRAIN_DURATION_SECONDS") {
+            Some(text) => parse_duration(&format!("{text}s"))
+                .ok_or_else(|| format!("TERMINATION_DRAIN_DURATION_SECONDS: {text:?} is no number of seconds"))?,
+            None => config.termination_drain,
+        };
+        Ok(Agent {
+            id: NodeId {
+                kind,
+                ip,
+                pod: pod.to_owned(),
+                namespace: namespace.to_owned(),
+                domain: args
+                    .domain
+                    .clone()
+                    .filter(|d| !d.is_empty())
+                    .unwrap_or_else(|| format!("{namespace}.svc.cluster.local")),
+            },
+            service: service(&metadata, namespace),
+            xds: target(&config.discovery_address, "XDS_ROOT_CA", true)?,
+            ca: target(
+                environment.get("CA_ADDR").unwrap_or(&config.discovery_address),
+                "CA_ROOT_CA",
+                false,
+            )?,
+            ttl: environment.get("SECRET_TTL").and_then(parse_duration).unwrap_or(TTL),
+            certificate,
+            concurrency: args.concurrency.or(config.concurrency).unwrap_or(1),
+            drain: args.drain_time_s.map_or(drain, Duration::from_secs),
+            ports,
+            app_metrics: environment
+                .get("ISTIO_PROMETHEUS_ANNOTATIONS")
+                .and_then(|text| app_metrics(text, &mut warnings)),
+            data_dir: args
+                .data_dir
+                .clone()
+                .or_else(|| Some(PathBuf::from(DATA_DIR)).filter(|d| d.is_dir())),
+            dns_capture: environment.get("ISTIO_META_DNS_CAPTURE").is_some_and(|v| v == "true"),
+            identity,
+            metadata,
+            warnings,
+        })
+    }
+
+    /// The bootstrap that stands for these settings.
+    pub fn bootstrap(&self) -> Bootstrap {
+        let value = json!({
+            "node": {
+                "id": self.id.to_string(),
+                "cluster": self.service,
+                "metadata": self.metadata,
+                "user_agent_name": "mesh-proxy",
+                "user_agent_version": env!("CARGO_PKG_VERSION"),
+            },
+            "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": self.ports.admin}}},
+            "dynamic_resources": {
+                "lds_config": {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"},
+                "cds_config": {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"},
+                "ads_config": {
+                    "api_type": "DELTA_GRPC",
+                    "transport_api_version": "V3",
+                    "set_node_on_first_message_only": true,
+                    "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}],
+                },
+            },
+        });
+        // The shape is fixed and the metadata is any JSON object; the tests read it back.
+        Json::new().from_value(value).unwrap_or_default()
+    }
+}
+
+/// All addresses of the pod; the first is the one that the node id shows.
+fn addresses(environment: &Environment) -> Result<Vec<IpAddr>, String> {
+    let mut out: Vec<IpAddr> = Vec::new();
+    for name in ["INSTANCE_IP", "INSTANCE_IPS"] {
+        for text in environment
+            .get(name)
+            .unwrap_or_default()
+            .split(',')
+            .filter(|t| !t.is_empty())
+        {
+            let ip = text
+                .trim()
+                .parse()
+                .map_err(|_| format!("{name}: {text:?} is no IP address"))?;
+            if !out.contains(&ip) {
+                out.push(ip);
+            }
+        }
+    }
+    Ok(out)
+}
+
+fn port(environment: &Environment, name: &str, default: u16) -> Result<u16, String> {
+    environment.get(name).map_or(Ok(default), |text| {
+        text.parse().map_err(|_| format!("{name}: {text:?} is no port"))
+    })
+}
+
+fn host_port(address: &str) -> Result<(String, u16), String> {
+    let bad = || format!("{address:?} is no HOST:PORT");
+    let (host, port) = address.rsplit_once(':').ok_or_else(bad)?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    if host.is_empty() {
+        return Err(bad());
+    }
+    Ok((host.to_owned(), port.parse().map_err(|_| bad())?))
+}
+
+/// `node.cluster`: the canonical service with its namespace.
+fn service(metadata: &Map<String, Value>, namespace: &str) -> String {
+    let label = |key: &str| metadata.get("LABELS")?.get(key)?.as_str();
+    let name = label(names::label::CANONICAL_NAME)
+        .or_else(|| label("app.kubernetes.io/name"))
+        .or_else(|| label("app"))
+        .unwrap_or("istio-proxy");
+    format!("{name}.{namespace}")
+}
+
+/// The `prometheus.io/*` annotations, as the injector hands them over.
+fn app_metrics(text: &str, warnings: &mut Vec<String>) -> Option<AppMetrics> {
+    let value: Value = match serde_json::from_str(text) {
+        Ok(value) => value,
+        Err(e) => {
+            warnings.push(format!("ISTIO_PROMETHEUS_ANNOTATIONS: no JSON: {e}"));
+            return None;
+        }
+    };
+    let field = |key: &str| value.get(key).and_then(Value::as_str).filter(|v| !v.is_empty());
+    if field("scrape") == Some("false") {
+        return None;
+    }
+    Some(AppMetrics {
+        port: field("port").and_then(|p| p.parse().ok()).unwrap_or(80),
+        path: field("path").unwrap_or("/metrics").to_owned(),
+    })
+}

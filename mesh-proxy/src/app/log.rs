@@ -1,0 +1,21 @@
+//! Logging of the process, with levels that the admin API can change.
+
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::admin::LogControl;
+
+/// Starts logging to stderr. `RUST_LOG` wins over the level of the command line.
+///
+/// # Errors
+/// When there is no such level or logging runs already.
+pub(super) fn start(levels: &str) -> anyhow::Result<LogControl> {
+    let from_env = std::env::var("RUST_LOG").ok().filter(|v| !v.is_empty());
+    let (filter, control) = LogControl::new(from_env.as_deref().unwrap_or(levels)).map_err(anyhow::Error::msg)?;
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(fmt::layer().with_writer(std::io::stderr))
+        .try_init()?;
+    Ok(control)
+}

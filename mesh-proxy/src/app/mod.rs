@@ -1,0 +1,326 @@
+//! The program: what is started, in which order, and how it ends.
+
+mod dns;
+mod drain;
+mod log;
+mod request;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use mesh_api::envoy::pb::envoy::config::bootstrap::v3::Bootstrap;
+use prost::Message;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::admin::{self, CommandLine, LogControl};
+use crate::agent::{self, Agent};
+use crate::cli::{AgentArgs, Cli, Command, Mode, ProxyRole, RunArgs};
+use crate::listener;
+use crate::shared::{Drain, Shared};
+use crate::snapshot::build::{Builder, Invalid};
+use crate::snapshot::config::Config;
+use crate::worker::Workers;
+use crate::{bootstrap, tls, xds};
+
+/// In agent mode callers get this long to hear that the endpoint goes, although nothing may be open.
+const LEAST_DRAIN: Duration = Duration::from_secs(2);
+
+/// Does what the command line says.
+///
+/// # Errors
+/// What keeps the program from doing it, as one text for the operator.
+pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
+    tls::install_provider();
+    match cli.command {
+        None => from_file(cli.run),
+        Some(
+            Command::Sidecar(args)
+            | Command::Proxy {
+                role: ProxyRole::Sidecar(args),
+            },
+        ) => from_environment(agent::Role::Sidecar, args),
+        Some(
+            Command::Router(args)
+            | Command::Proxy {
+                role: ProxyRole::Router(args),
+            },
+        ) => from_environment(agent::Role::Router, args),
+        Some(Command::Request { method, path, admin }) => {
+            let answer = request::ask(&admin, &method, &path)?;
+            print(&answer.body)?;
+            anyhow::ensure!(answer.status < 400, "{method} {path}: status {}", answer.status);
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Wait {
+            period_millis,
+            timeout_seconds,
+            url,
+        }) => {
+            let (period, timeout) = (
+                Duration::from_millis(period_millis),
+                Duration::from_secs(timeout_seconds),
+            );
+            request::wait(&url, period, timeout)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn print(bytes: &[u8]) -> anyhow::Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes)?;
+    if !bytes.ends_with(b"\n") {
+        out.write_all(b"\n")?;
+    }
+    Ok(())
+}
+
+fn from_file(args: RunArgs) -> anyhow::Result<ExitCode> {
+    let (shown, mut bootstrap) = match (&args.config_path, &args.config_yaml) {
+        (Some(path), _) => (path.display().to_string(), bootstrap::read(path)?),
+        (None, Some(text)) => ("--config-yaml".to_owned(), bootstrap::parse(text)?),
+        (None, None) => anyhow::bail!("a bootstrap is required: -c FILE; see --help"),
+    };
+    if let Some(id) = &args.service_node {
+        bootstrap.node.get_or_insert_default().id.clone_from(id);
+    }
+    if let Some(cluster) = &args.service_cluster {
+        bootstrap.node.get_or_insert_default().cluster.clone_from(cluster);
+    }
+    if args.mode == Mode::Validate {
+        return Ok(validate(&shown, &bootstrap));
+    }
+    let log = log::start(&args.log_level)?;
+    serve(Settings {
+        shown,
+        bootstrap,
+        agent: None,
+        workers: args.concurrency.unwrap_or(0),
+        drain: drain::Limits {
+            least: Duration::ZERO,
+            most: Duration::from_secs(args.drain_time_s),
+        },
+        data_dir: args.data_dir,
+        log: Some(log),
+        command_line: CommandLine {
+            config_path: args.config_path,
+            concurrency: args.concurrency.unwrap_or(0),
+            log_level: args.log_level,
+            drain_time_s: args.drain_time_s,
+        },
+    })
+}
+
+fn from_environment(role: agent::Role, args: AgentArgs) -> anyhow::Result<ExitCode> {
+    let log = log::start(&args.log_level)?;
+    let environment = agent::Environment::from_process();
+    let agent = Agent::new(role, &args, &environment).map_err(|errors| {
+        let list: Vec<_> = errors.iter().map(|e| format!("\n  {e}")).collect();
+        anyhow::anyhow!("the environment does not describe a pod of the mesh:{}", list.concat())
+    })?;
+    for warning in &agent.warnings {
+        tracing::warn!("{warning}");
+    }
+    serve(Settings {
+        shown: "the environment".to_owned(),
+        bootstrap: agent.bootstrap(),
+        workers: agent.concurrency,
+        drain: drain::Limits {
+            least: LEAST_DRAIN.min(agent.drain),
+            most: agent.drain,
+        },
+        data_dir: agent.data_dir.clone(),
+        log: Some(log),
+        command_line: CommandLine {
+            config_path: None,
+            concurrency: agent.concurrency,
+            log_level: args.log_level,
+            drain_time_s: agent.drain.as_secs(),
+        },
+        agent: Some(agent),
+    })
+}
+
+/// `--mode validate`: as Envoy, one line when all is well; else all that is wrong.
+fn validate(shown: &str, bootstrap: &Bootstrap) -> ExitCode {
+    let shared = Shared::new(bootstrap::node(bootstrap));
+    let mut builder = Builder::new(shared).with_patience(Duration::ZERO);
+    let mut refused = bootstrap::check_outline(bootstrap);
+    refused.extend(bootstrap::load_static(bootstrap, &mut builder).1);
+    refused.extend(xds::check_bootstrap(bootstrap));
+    if refused.is_empty() {
+        let _ = print(format!("configuration '{shown}' OK").as_bytes());
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("{}", refusals(shown, &refused));
+    ExitCode::FAILURE
+}
+
+fn refusals(shown: &str, refused: &[Invalid]) -> String {
+    let lines: Vec<_> = refused.iter().map(|r| format!("\n  {r}")).collect();
+    format!("configuration '{shown}' cannot be used:{}", lines.concat())
+}
+
+/// Everything that a run needs to know.
+struct Settings {
+    shown: String,
+    bootstrap: Bootstrap,
+    agent: Option<Agent>,
+    /// 0 for one a core.
+    workers: u32,
+    drain: drain::Limits,
+    data_dir: Option<PathBuf>,
+    log: Option<LogControl>,
+    command_line: CommandLine,
+}
+
+fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let done = runtime.block_on(run(settings));
+    // Tasks that wait on files or names do not keep the process.
+    runtime.shutdown_background();
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+/// Runs the proxy until it is told to end. In this order: configuration that is at hand, admin ports, workers and
+/// listeners, then everything that talks to the control plane. All of it except the workers is on this thread.
+async fn run(settings: Settings) -> anyhow::Result<()> {
+    let Settings {
+        shown,
+        bootstrap,
+        agent,
+        drain: limits,
+        ..
+    } = &settings;
+    let mut node = bootstrap::node(bootstrap);
+    node.identity = agent.as_ref().map(|a| a.identity.to_string().into());
+    let shared = Shared::new(node);
+    shared.resources.set_bootstrap(bootstrap.encode_to_vec());
+
+    // Configuration at hand: static resources, then what the control plane said in an earlier life.
+    let mut refused = bootstrap::check_outline(bootstrap);
+    let mut builder = Builder::new(shared.clone());
+    let (snapshot, of_resources) = bootstrap::load_static(bootstrap, &mut builder);
+    refused.extend(of_resources);
+    let source = match xds::Settings::from_bootstrap(bootstrap, agent.as_ref()) {
+        Ok(source) => source,
+        Err(e) => {
+            refused.push(e);
+            None
+        }
+    };
+    anyhow::ensure!(refused.is_empty(), "{}", refusals(shown, &refused));
+    if let Some(snapshot) = snapshot {
+        shared.publish(snapshot);
+    }
+    let config = Config::new(shared.clone(), builder);
+    let dynamic = source.is_some();
+    set_readiness(&shared, dynamic, agent.is_some());
+    let last_good = settings.data_dir.as_deref().map(xds::LastGood::new);
+    if dynamic && let Some(last_good) = &last_good {
+        last_good.load(&config);
+    }
+
+    // Admin ports.
+    let (commands, mut asked) = mpsc::unbounded_channel();
+    let options = admin_options(&settings, commands);
+    let bound = admin::start(shared.clone(), options).await?;
+    if let Some(address) = bound.admin {
+        tracing::info!(%address, "admin API");
+    }
+
+    // The data path.
+    let count = match settings.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n => n as usize,
+    };
+    let workers = Workers::start(count, &shared).context("cannot start workers")?;
+    listener::start(&shared, &workers);
+    tracing::info!(workers = count, node = shared.node.id, "serving");
+
+    // What keeps the configuration fresh.
+    let follow = config.clone();
+    tokio::spawn(async move { follow.run().await });
+    tokio::spawn(dns::run(config.clone()));
+    tokio::spawn(watch_listeners(shared.clone()));
+    if let Some(agent) = agent {
+        agent.start(&config, last_good.as_ref()).await?;
+    }
+    if let Some(source) = source {
+        tokio::spawn(xds::run(source, config.clone(), last_good));
+    }
+
+    wait_for_the_end(&shared, &mut asked).await?;
+    drain::drain(&shared, *limits).await;
+    Ok(())
+}
+
+/// What is not needed is there from the start.
+fn set_readiness(shared: &Shared, dynamic: bool, agent: bool) {
+    let readiness = &shared.readiness;
+    readiness.clusters.store(!dynamic, Relaxed);
+    readiness.listeners_configured.store(!dynamic, Relaxed);
+    readiness.identity.store(!agent, Relaxed);
+}
+
+/// Notes when the workers listen.
+async fn watch_listeners(shared: Arc<Shared>) {
+    let mut ready = shared.listeners.ready();
+    if ready.wait_for(|ready| *ready).await.is_ok() {
+        shared.readiness.workers.store(true, Relaxed);
+    }
+}
+
+fn admin_options(settings: &Settings, commands: mpsc::UnboundedSender<admin::Command>) -> admin::Options {
+    let any = |port| SocketAddr::from(([0, 0, 0, 0], port));
+    let ports = settings.agent.as_ref().map(|a| &a.ports);
+    let address = settings.bootstrap.admin.as_ref().and_then(|a| a.address.as_ref());
+    admin::Options {
+        admin: address.and_then(bootstrap::socket_address),
+        agent: settings.agent.is_some(),
+        readiness: ports.map(|p| any(p.readiness)),
+        metrics: ports.map(|p| any(p.metrics)),
+        status: ports.map(|p| any(p.status)),
+        app_metrics: settings.agent.as_ref().and_then(|a| a.app_metrics.clone()),
+        commands,
+        log: settings.log.clone(),
+        command_line: settings.command_line.clone(),
+    }
+}
+
+/// SIGTERM, SIGINT, or the admin API.
+async fn wait_for_the_end(shared: &Shared, asked: &mut mpsc::UnboundedReceiver<admin::Command>) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM"),
+            _ = interrupt.recv() => tracing::info!("SIGINT"),
+            command = asked.recv() => match command {
+                Some(admin::Command::Quit) => tracing::info!("asked to end by the admin API"),
+                Some(admin::Command::Drain { .. }) => {
+                    tracing::info!("asked to drain by the admin API");
+                    shared.drain.send_replace(Drain::Draining);
+                    continue;
+                }
+                None => std::future::pending().await,
+            },
+        }
+        // A second signal ends it at once.
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            std::process::exit(1);
+        });
+        return Ok(());
+    }
+}

@@ -1,0 +1,193 @@
+//! One stream after the other.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use mesh_api::envoy::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use mesh_api::envoy::type_url;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+
+use super::channel::{channel, cluster_channel, with_credentials};
+use super::delta::Delta;
+use super::last_good::LastGood;
+use super::sotw::StateOfTheWorld;
+use super::target::{Protocol, Settings, Upstream};
+use crate::agent::jitter;
+use crate::snapshot::build::{Update, Wants};
+use crate::snapshot::config::Config;
+use crate::snapshot::resources::Source;
+use crate::telemetry::stats::Gauge;
+
+/// `google.rpc.Code` of a refused update.
+pub(super) const INVALID_ARGUMENT: i32 = 3;
+
+/// After a stream that failed: doubled up to the longest, each with full jitter; from the start after a stream that lived.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+const LIVED: Duration = Duration::from_secs(30);
+/// Requests that may wait to be sent; a control plane that does not read holds nothing up but its own stream.
+const QUEUE: usize = 256;
+/// Istio sends whole configurations of thousands of services in one message.
+const MESSAGE_LIMIT: usize = 256 << 20;
+
+/// Types that are subscribed to as a whole.
+pub(super) fn wildcards(settings: &Settings) -> Vec<&'static str> {
+    [
+        (settings.clusters, type_url::CLUSTER),
+        (settings.listeners, type_url::LISTENER),
+        (settings.names, type_url::NAME_TABLE),
+    ]
+    .into_iter()
+    .filter_map(|(on, type_url)| on.then_some(type_url))
+    .collect()
+}
+
+/// Types that are subscribed to by name, in the order in which they should come.
+pub(super) fn by_name(wants: &Wants) -> [(&'static str, &BTreeSet<String>); 3] {
+    [
+        (type_url::ENDPOINT, &wants.endpoints),
+        (type_url::SECRET, &wants.secrets),
+        (type_url::ROUTE, &wants.routes),
+    ]
+}
+
+/// Follows the control plane for as long as the proxy runs.
+pub async fn run(settings: Settings, config: Arc<Config>, last_good: Option<LastGood>) {
+    if let Some(last_good) = last_good {
+        tokio::spawn(last_good.keep(config.clone()));
+    }
+    let connected = config.shared.stats.gauge("control_plane.connected_state");
+    let mut retry = FIRST_RETRY;
+    loop {
+        let start = Instant::now();
+        let end = stream(&settings, &config, &connected).await;
+        connected.set(0);
+        if start.elapsed() >= LIVED {
+            retry = FIRST_RETRY;
+        }
+        let wait = jitter(retry);
+        match end {
+            Ok(()) => {
+                tracing::info!(retry_in = ?wait, "the control plane closed the stream; configuration stays in force")
+            }
+            Err(e) => {
+                tracing::warn!(retry_in = ?wait, "no stream to the control plane: {e:#}; configuration stays in force")
+            }
+        }
+        tokio::time::sleep(wait).await;
+        retry = (retry * 2).min(LONGEST_RETRY);
+    }
+}
+
+async fn stream(settings: &Settings, config: &Config, connected: &Gauge) -> anyhow::Result<()> {
+    let channel = match &settings.upstream {
+        Upstream::Target(target) => channel(target).await?,
+        Upstream::Cluster(name) => cluster_channel(&config.shared, name).await?,
+    };
+    let client = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT);
+    match settings.protocol {
+        Protocol::Delta => delta(settings, config, client, connected).await,
+        Protocol::StateOfTheWorld => state_of_the_world(settings, config, client, connected).await,
+    }
+}
+
+type Client = AggregatedDiscoveryServiceClient<Channel>;
+
+async fn delta(settings: &Settings, config: &Config, mut client: Client, connected: &Gauge) -> anyhow::Result<()> {
+    let mut wants = config.wants();
+    let resources = &config.shared.resources;
+    let (send, requests) = mpsc::channel(QUEUE);
+    let (mut state, first) = Delta::open(settings, resources, &wants.borrow_and_update().clone());
+    for request in first {
+        send.send(request).await?;
+    }
+    let request = credentials(ReceiverStream::new(requests), settings)?;
+    let mut responses = client
+        .delta_aggregated_resources(request)
+        .await
+        .map_err(refused)?
+        .into_inner();
+    connected.set(1);
+    tracing::info!("stream to the control plane is open (delta)");
+    loop {
+        tokio::select! {
+            response = responses.message() => {
+                let Some(response) = response.map_err(refused)? else { return Ok(()) };
+                let answer = state.answer(response, config);
+                send.send(answer).await.context("the stream is closed")?;
+            }
+            changed = wants.changed() => {
+                changed?;
+                let wanted = wants.borrow_and_update().clone();
+                let (requests, gone) = state.follow(resources, &wanted);
+                for request in requests {
+                    send.send(request).await.context("the stream is closed")?;
+                }
+                forget(config, &gone);
+            }
+        }
+    }
+}
+
+async fn state_of_the_world(
+    settings: &Settings,
+    config: &Config,
+    mut client: Client,
+    connected: &Gauge,
+) -> anyhow::Result<()> {
+    let mut wants = config.wants();
+    let (send, requests) = mpsc::channel(QUEUE);
+    let (mut state, first) = StateOfTheWorld::open(settings, &wants.borrow_and_update().clone());
+    for request in first {
+        send.send(request).await?;
+    }
+    let request = credentials(ReceiverStream::new(requests), settings)?;
+    let mut responses = client
+        .stream_aggregated_resources(request)
+        .await
+        .map_err(refused)?
+        .into_inner();
+    connected.set(1);
+    tracing::info!("stream to the control plane is open (state of the world)");
+    loop {
+        tokio::select! {
+            response = responses.message() => {
+                let Some(response) = response.map_err(refused)? else { return Ok(()) };
+                let answer = state.answer(response, config);
+                send.send(answer).await.context("the stream is closed")?;
+            }
+            changed = wants.changed() => {
+                changed?;
+                let wanted = wants.borrow_and_update().clone();
+                let (requests, gone) = state.follow(&wanted);
+                for request in requests {
+                    send.send(request).await.context("the stream is closed")?;
+                }
+                forget(config, &gone);
+            }
+        }
+    }
+}
+
+fn credentials<T>(stream: T, settings: &Settings) -> anyhow::Result<tonic::Request<T>> {
+    let request = tonic::Request::new(stream);
+    match &settings.upstream {
+        Upstream::Target(target) => with_credentials(request, target),
+        Upstream::Cluster(_) => Ok(request),
+    }
+}
+
+/// Drops what nothing asks for any more.
+fn forget(config: &Config, gone: &[Update]) {
+    for update in gone {
+        config.apply(update, Source::Dynamic);
+    }
+}
+
+fn refused(status: tonic::Status) -> anyhow::Error {
+    anyhow::anyhow!("{:?}: {}", status.code(), status.message())
+}
