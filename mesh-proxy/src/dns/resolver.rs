@@ -1,29 +1,224 @@
 //! Look-ups for clusters.
 
+use std::fmt;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
+use hickory_proto::op::Query;
+use hickory_proto::rr::{Name, RData, RecordType};
+use hickory_resolver::config::{ResolveHosts, ResolverConfig, ResolverOpts};
+use hickory_resolver::lookup::Lookup;
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::{Hosts, TokioResolver};
+use parking_lot::Mutex;
+
+use super::resolv_conf::modified;
 use crate::snapshot::DnsFamily;
 
-/// Looks names up as the system does: hosts file, search domains and nameservers of `/etc/resolv.conf`.
-#[derive(Debug, Clone)]
-pub struct Resolver {}
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+const HOSTS: &str = "/etc/hosts";
+/// For a whole look-up, with all its nameservers and search domains.
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// Of addresses that need no look-up, and of the hosts file (which may be edited).
+const FIXED_TTL: Duration = Duration::from_secs(60);
+/// Between two looks at the files.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Looks names up as the system does: hosts file, search domains and nameservers of `/etc/resolv.conf`. Both files are
+/// read again when they change. Cheap to clone.
+#[derive(Clone)]
+pub struct Resolver(Arc<Mutex<State>>);
+
+struct State {
+    current: Current,
+    looked: Instant,
+    /// Of the two files; `None` for a resolver that does not follow them.
+    stamps: Option<[Option<SystemTime>; 2]>,
+}
+
+#[derive(Clone)]
+struct Current {
+    hosts: Arc<Hosts>,
+    dns: TokioResolver,
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Resolver")
+    }
+}
 
 impl Resolver {
-    /// With the system's settings.
+    /// With the system's settings. Without a usable `/etc/resolv.conf` only the hosts file counts, and that is logged.
     ///
     /// # Errors
-    /// When `/etc/resolv.conf` cannot be read.
+    /// When the resolver cannot be made of these settings.
     pub fn from_system() -> Result<Self, String> {
-        Ok(Resolver {})
+        Ok(Resolver(Arc::new(Mutex::new(State {
+            current: system()?,
+            looked: Instant::now(),
+            stamps: Some(stamps()),
+        }))))
     }
 
-    /// The addresses of a host and how long they may be kept.
+    /// With fixed settings.
+    ///
+    /// # Errors
+    /// As [`Resolver::from_system`].
+    pub fn with(config: ResolverConfig, options: ResolverOpts, hosts: Hosts) -> Result<Self, String> {
+        Ok(Resolver(Arc::new(Mutex::new(State {
+            current: build(config, options, hosts)?,
+            looked: Instant::now(),
+            stamps: None,
+        }))))
+    }
+
+    /// The addresses of a host and how long they may be kept. IP addresses are returned as they are.
     ///
     /// # Errors
     /// When there is no such host or no nameserver answers; the message says which.
     pub async fn lookup(&self, host: &str, family: DnsFamily) -> Result<(Vec<IpAddr>, Duration), String> {
-        let _ = (host, family);
-        Err("not yet".to_owned())
+        let literal = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+        if let Ok(ip) = literal.parse::<IpAddr>() {
+            return Ok((vec![ip], FIXED_TTL));
+        }
+        let current = self.current();
+        if let Some(found) = current.from_hosts(host, family) {
+            return Ok((found, FIXED_TTL));
+        }
+        match tokio::time::timeout(TIMEOUT, current.from_dns(host, family)).await {
+            Ok(result) => result.map_err(|error| format!("DNS look-up of {host:?}: {error}")),
+            Err(_) => Err(format!(
+                "DNS look-up of {host:?}: no answer within {} s",
+                TIMEOUT.as_secs()
+            )),
+        }
+    }
+
+    fn current(&self) -> Current {
+        let mut state = self.0.lock();
+        if state.stamps.is_some() && state.looked.elapsed() >= LOOK_AGAIN {
+            state.looked = Instant::now();
+            let now = Some(stamps());
+            if now != state.stamps {
+                match system() {
+                    Ok(current) => {
+                        state.current = current;
+                        state.stamps = now;
+                    }
+                    Err(error) => tracing::warn!(error, "the old DNS settings stay"),
+                }
+            }
+        }
+        state.current.clone()
     }
 }
+
+impl Current {
+    fn from_hosts(&self, host: &str, family: DnsFamily) -> Option<Vec<IpAddr>> {
+        let mut name = Name::from_str_relaxed(host).ok()?;
+        name.set_fqdn(true);
+        let get = |kind| {
+            let query = Query::query(name.clone(), kind);
+            let found = self.hosts.lookup_static_host(&query);
+            found.map(|f| addresses(&f)).unwrap_or_default()
+        };
+        let found = choose(family, get(RecordType::A), get(RecordType::AAAA));
+        (!found.is_empty()).then_some(found)
+    }
+
+    async fn from_dns(&self, host: &str, family: DnsFamily) -> Result<(Vec<IpAddr>, Duration), String> {
+        let v4 = async { self.dns.ipv4_lookup(host).await };
+        let v6 = async { self.dns.ipv6_lookup(host).await };
+        let (v4, v6) = match family {
+            DnsFamily::V4Only => (Some(v4.await), None),
+            DnsFamily::V6Only => (None, Some(v6.await)),
+            DnsFamily::Auto | DnsFamily::V4Preferred | DnsFamily::All => {
+                let (v4, v6) = tokio::join!(v4, v6);
+                (Some(v4), Some(v6))
+            }
+        };
+        let mut ttl = None;
+        let mut error = None;
+        let mut take = |result: Option<Result<Lookup, NetError>>| match result {
+            Some(Ok(lookup)) => {
+                let left = lookup.valid_until().saturating_duration_since(Instant::now());
+                ttl = Some(ttl.map_or(left, |t: Duration| t.min(left)));
+                addresses(&lookup)
+            }
+            Some(Err(failed)) => {
+                // "No such name" of one family says less than a server that is down.
+                if error.is_none() || !failed.is_no_records_found() {
+                    error = Some(failed);
+                }
+                Vec::new()
+            }
+            None => Vec::new(),
+        };
+        let (v4, v6) = (take(v4), take(v6));
+        let found = choose(family, v4, v6);
+        match (found.is_empty(), error) {
+            (false, _) => Ok((found, ttl.unwrap_or(FIXED_TTL))),
+            (true, Some(error)) if !error.is_no_records_found() => Err(error.to_string()),
+            (true, _) => Err("no such host".to_owned()),
+        }
+    }
+}
+
+/// Envoy's meaning of `dns_lookup_family`.
+fn choose(family: DnsFamily, v4: Vec<IpAddr>, v6: Vec<IpAddr>) -> Vec<IpAddr> {
+    let prefer = |first: Vec<IpAddr>, second| if first.is_empty() { second } else { first };
+    match family {
+        DnsFamily::V4Only => v4,
+        DnsFamily::V6Only => v6,
+        DnsFamily::Auto => prefer(v6, v4),
+        DnsFamily::V4Preferred => prefer(v4, v6),
+        DnsFamily::All => v4.into_iter().chain(v6).collect(),
+    }
+}
+
+fn addresses(lookup: &Lookup) -> Vec<IpAddr> {
+    let ip = |data: &RData| match data {
+        RData::A(a) => Some(IpAddr::V4(a.0)),
+        RData::AAAA(aaaa) => Some(IpAddr::V6(aaaa.0)),
+        _ => None,
+    };
+    lookup.answers().iter().filter_map(|record| ip(&record.data)).collect()
+}
+
+fn stamps() -> [Option<SystemTime>; 2] {
+    [RESOLV_CONF, HOSTS].map(|path| modified(Path::new(path)))
+}
+
+fn system() -> Result<Current, String> {
+    let (config, options) = hickory_resolver::system_conf::read_system_conf().unwrap_or_else(|error| {
+        tracing::warn!(%error, "{RESOLV_CONF} cannot be used: names are looked up in {HOSTS} only");
+        (ResolverConfig::default(), ResolverOpts::default())
+    });
+    let hosts = Hosts::from_system().unwrap_or_else(|error| {
+        tracing::warn!(%error, "{HOSTS} cannot be read");
+        Hosts::default()
+    });
+    build(config, options, hosts)
+}
+
+fn build(config: ResolverConfig, mut options: ResolverOpts, hosts: Hosts) -> Result<Current, String> {
+    // Who asks keeps the answer for as long as it wants to; here nothing is kept.
+    options.cache_size = 0;
+    // The hosts file is looked at first, for both families at once.
+    options.use_hosts_file = ResolveHosts::Never;
+    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    *builder.options_mut() = options;
+    let dns = builder.build().map_err(|error| format!("DNS resolver: {error}"))?;
+    Ok(Current {
+        hosts: Arc::new(hosts),
+        dns,
+    })
+}
+
+#[cfg(test)]
+#[path = "resolver_tests.rs"]
+mod tests;
