@@ -7,9 +7,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use rustls::server::{Accepted, Acceptor};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+use super::proxy_protocol::{Addresses, Header, parse};
 
 /// Most bytes that are looked at, for either inspector. A ClientHello of more than a few KiB or a longer request line is
 /// served as what it was not recognised as: opaque bytes.
@@ -35,9 +37,18 @@ pub struct Detected {
 /// The bytes read so far and what is known of them.
 pub struct Sniffer {
     buffer: BytesMut,
+    proxy: ProxyState,
     tls: TlsState,
     http: bool,
     detected: Detected,
+}
+
+/// The PROXY protocol's header, which comes before all else and is not given back.
+enum ProxyState {
+    Off,
+    Reading,
+    Seen(Option<Addresses>),
+    Bad(&'static str),
 }
 
 enum TlsState {
@@ -52,6 +63,7 @@ impl Sniffer {
     pub fn new(tls: bool, http: bool) -> Self {
         Sniffer {
             buffer: BytesMut::new(),
+            proxy: ProxyState::Off,
             tls: if tls {
                 TlsState::Reading(Box::default(), 0)
             } else {
@@ -62,6 +74,12 @@ impl Sniffer {
         }
     }
 
+    /// A PROXY protocol header has to come first.
+    pub fn behind_load_balancer(mut self) -> Self {
+        self.proxy = ProxyState::Reading;
+        self
+    }
+
     /// Adds bytes, for those who have them at hand.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
@@ -69,6 +87,19 @@ impl Sniffer {
 
     /// Looks at what has arrived. True when more bytes would change nothing.
     pub fn decided(&mut self) -> bool {
+        if matches!(self.proxy, ProxyState::Reading) {
+            match parse(&self.buffer) {
+                Header::More => return false,
+                Header::Bad(why) => self.proxy = ProxyState::Bad(why),
+                Header::Complete(length, addresses) => {
+                    self.buffer.advance(length);
+                    self.proxy = ProxyState::Seen(addresses);
+                }
+            }
+        }
+        if matches!(self.proxy, ProxyState::Bad(_)) {
+            return true;
+        }
         if let TlsState::Reading(acceptor, fed) = &mut self.tls {
             match read_hello(acceptor, &self.buffer, fed) {
                 Hello::More => return false,
@@ -88,6 +119,9 @@ impl Sniffer {
         if self.detected.tls || !self.http {
             return true;
         }
+        if self.buffer.is_empty() {
+            return false;
+        }
         match sniff_http(&self.buffer) {
             Http::More => return false,
             Http::None => {}
@@ -98,22 +132,34 @@ impl Sniffer {
     }
 
     /// What was found, the bytes to give back, and for TLS the ClientHello with the bytes that come after it.
-    pub fn finish(self) -> Inspected {
+    ///
+    /// # Errors
+    /// When a PROXY protocol header was due and did not come, or is broken.
+    pub fn finish(self) -> Result<Inspected, Ended> {
+        let addresses = match self.proxy {
+            ProxyState::Off => None,
+            ProxyState::Seen(addresses) => addresses,
+            ProxyState::Reading => return Err(Ended::Header("the PROXY protocol header did not come")),
+            ProxyState::Bad(why) => return Err(Ended::Header(why)),
+        };
         let bytes = self.buffer.freeze();
         let hello = match self.tls {
             TlsState::Seen(accepted, fed) => Some((accepted, bytes.slice(fed.min(bytes.len())..))),
             _ => None,
         };
-        Inspected {
+        Ok(Inspected {
+            addresses,
             detected: self.detected,
             bytes,
             hello,
-        }
+        })
     }
 }
 
 /// Outcome of an inspection.
 pub struct Inspected {
+    /// Ends of the connection as a load balancer in front names them.
+    pub(super) addresses: Option<Addresses>,
     /// What was seen.
     pub detected: Detected,
     /// All bytes that were read.
@@ -124,11 +170,13 @@ pub struct Inspected {
 
 /// Why a connection ends with its inspection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
+pub enum Ended {
     /// The peer closed it, or the connection broke, before anything was known.
     Remote,
     /// `listener_filters_timeout` without `continue_on_listener_filters_timeout`.
     Timeout,
+    /// A PROXY protocol header was due and is missing or broken.
+    Header(&'static str),
 }
 
 /// Reads until the inspectors know what they have, at most for `timeout`.
@@ -151,7 +199,7 @@ pub(super) async fn inspect<S: AsyncRead + Unpin>(
         },
     };
     match read {
-        Ok(()) => Ok(sniffer.finish()),
+        Ok(()) => sniffer.finish(),
         Err(_) => Err(Ended::Remote),
     }
 }
@@ -163,6 +211,7 @@ async fn read_until_decided<S: AsyncRead + Unpin>(stream: &mut S, sniffer: &mut 
             if sniffer.buffer.is_empty() {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
+            sniffer.decided();
             return Ok(());
         }
         if sniffer.decided() || sniffer.buffer.len() >= LIMIT {

@@ -3,6 +3,7 @@
 //! - [`manager`]: sockets follow the snapshot; a socket belongs to an address, configuration only names its listener;
 //! - [`accept`]: a new connection gets a worker, its original destination and its listener;
 //! - [`inspect`]: what the first bytes say (TLS with server name and ALPN, HTTP/1, HTTP/2);
+//! - [`proxy_protocol`]: what a load balancer says of the caller ahead of that;
 //! - [`matching`]: which filter chain serves it;
 //! - [`serve`]: the steps above in order, TLS termination, then [`crate::http`] or [`crate::tcp`];
 //! - [`connections`]: what is open, and what becomes of it when configuration changes or the proxy shuts down.
@@ -14,6 +15,7 @@ mod inspect;
 mod manager;
 mod matching;
 mod prefixed;
+mod proxy_protocol;
 mod serve;
 
 #[cfg(test)]
@@ -21,7 +23,7 @@ mod tests;
 
 pub use conn::*;
 pub use connections::Connections;
-pub use inspect::{Detected, Sniffer};
+pub use inspect::{Detected, Ended, Inspected, Sniffer};
 pub use manager::{Bound, Listeners, start};
 pub use matching::{Facts, choose};
 pub use prefixed::Prefixed;

@@ -92,8 +92,15 @@ async fn run(connection: NewConnection, open: Open) {
             tracing::debug!(listener = %listener.name, %remote, %destination, "nothing to inspect came in time");
             return;
         }
+        Err(Ended::Header(why)) => {
+            tracing::info!(listener = %listener.name, %remote, "closing a connection: {why}");
+            return;
+        }
         Err(Ended::Remote) => return,
     };
+    if let Some(ends) = inspected.addresses {
+        (facts.source, facts.destination) = (ends.source, ends.destination);
+    }
     let Detected { tls, sni, protocols } = inspected.detected;
     (facts.tls, facts.sni, facts.protocols) = (tls, sni, protocols);
 
@@ -172,9 +179,11 @@ async fn look(stream: &mut TcpStream, listener: &Listener, port: u16) -> Result<
     let inspectors = &listener.inspectors;
     let tls = inspectors.tls.as_ref().is_some_and(|p| p.runs_for(port));
     let http = inspectors.http.as_ref().is_some_and(|p| p.runs_for(port));
-    let sniffer = Sniffer::new(tls, http);
-    if !tls && !http {
-        return Ok(sniffer.finish());
+    let mut sniffer = Sniffer::new(tls, http);
+    if inspectors.proxy_protocol {
+        sniffer = sniffer.behind_load_balancer();
+    } else if !tls && !http {
+        return sniffer.finish();
     }
     inspect(stream, sniffer, inspectors.timeout, inspectors.continue_on_timeout).await
 }

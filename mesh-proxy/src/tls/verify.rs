@@ -86,7 +86,7 @@ impl PeerVerifier {
         mandatory: bool,
         provider: &CryptoProvider,
     ) -> Result<Self, String> {
-        if common.trust.is_none() && !(common.sans.is_empty() && !server_name) {
+        if common.trust.is_none() && (server_name || !common.sans.is_empty()) {
             return Err(
                 "validation_context: names are matched but there is no trusted_ca, so that anybody could claim \
                         them; add trusted_ca"

@@ -3,8 +3,8 @@ use std::time::Duration;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::io::{AsyncWriteExt as _, duplex};
 
-use crate::listener::inspect::{Ended, inspect};
-use crate::listener::{Detected, Sniffer};
+use crate::listener::inspect::inspect;
+use crate::listener::{Detected, Ended, Inspected, Sniffer};
 use crate::testing::{alpn, common, soon};
 
 /// The ClientHello that rustls sends.
@@ -19,13 +19,20 @@ fn client_hello(sni: &str, protocols: &[&str]) -> Vec<u8> {
     hello
 }
 
+fn finish(sniffer: Sniffer) -> Inspected {
+    let Ok(inspected) = sniffer.finish() else {
+        panic!("no PROXY protocol here");
+    };
+    inspected
+}
+
 /// Feeds one byte at a time; the result and how many bytes it took.
 fn sniff(tls: bool, http: bool, bytes: &[u8]) -> (Option<Detected>, usize) {
     let mut sniffer = Sniffer::new(tls, http);
     for (i, byte) in bytes.iter().enumerate() {
         sniffer.feed(&[*byte]);
         if sniffer.decided() {
-            let inspected = sniffer.finish();
+            let inspected = finish(sniffer);
             assert_eq!(inspected.bytes, bytes[..=i], "every byte is given back");
             return (Some(inspected.detected), i + 1);
         }
@@ -56,7 +63,7 @@ fn bytes_after_the_client_hello_stay_in_order() {
     let mut sniffer = Sniffer::new(true, false);
     sniffer.feed(&all);
     assert!(sniffer.decided());
-    let inspected = sniffer.finish();
+    let inspected = finish(sniffer);
     assert_eq!(inspected.bytes, all, "for passthrough");
     let (_, rest) = inspected.hello.expect("TLS");
     assert!(all.ends_with(&rest), "for termination: what the acceptor has not read");
@@ -99,6 +106,30 @@ fn other_protocols_are_let_go_early() {
 }
 
 #[test]
+fn a_load_balancers_header_comes_first_and_goes() {
+    let mut sniffer = Sniffer::new(true, true).behind_load_balancer();
+    sniffer.feed(b"PROXY TCP4 192.0.2.1 198.51.100.1 1234 443\r\nGET / HT");
+    assert!(!sniffer.decided());
+    sniffer.feed(b"TP/1.1\r\n");
+    assert!(sniffer.decided());
+    let inspected = finish(sniffer);
+    assert_eq!(inspected.bytes, b"GET / HTTP/1.1\r\n"[..]);
+    assert_eq!(inspected.detected.protocols, ["http/1.1"]);
+    assert_eq!(
+        inspected.addresses.map(|a| a.source.to_string()).as_deref(),
+        Some("192.0.2.1:1234")
+    );
+
+    let mut sniffer = Sniffer::new(false, false).behind_load_balancer();
+    sniffer.feed(b"GET / HTTP/1.1\r\n");
+    assert!(sniffer.decided());
+    assert!(
+        matches!(sniffer.finish(), Err(Ended::Header(_))),
+        "callers cannot do without"
+    );
+}
+
+#[test]
 fn only_the_inspectors_that_are_on_look() {
     let hello = client_hello("a.test", &["h2"]);
     let (detected, read) = sniff(false, true, &hello);
@@ -129,7 +160,7 @@ fn no_input_makes_it_panic_or_hold_without_bound() {
             sniffer.feed(piece);
             let _ = sniffer.decided();
         }
-        assert_eq!(sniffer.finish().bytes, bytes);
+        assert_eq!(finish(sniffer).bytes, bytes);
     }
     for first in [&b"\x16\x03\x01\xff\xff\x01\0\xff\xff"[..], b"GET /"] {
         let mut sniffer = Sniffer::new(true, true);

@@ -2,3 +2,4 @@ mod capture;
 mod inspect;
 mod loopback;
 mod matching;
+mod proxy_protocol;
