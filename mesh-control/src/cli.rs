@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -7,12 +8,14 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use mesh_api::names::port;
+use mesh_api::names::{NodeId, port};
 
+use crate::cli_compile;
+use crate::compile::Proxy;
 use crate::serve::ca::token::{ServiceAccount, Tokens};
 use crate::serve::{self, Options};
 use crate::source::directory::Directory;
-use crate::source::{self, Severity};
+use crate::source::{self, Diagnostic, Severity};
 use crate::store::{MeshConfig, Store};
 
 /// Ferromesh's control plane: Istio's objects in, Envoy configuration and workload certificates out.
@@ -292,46 +295,30 @@ impl Token {
 impl Compile {
     fn run(&self) -> Result<u8> {
         let (store, loaded) = self.objects.load()?;
-        for finding in source::findings(&store, &loaded) {
-            eprintln!("{finding}");
-        }
-        let mut labels = std::collections::BTreeMap::new();
+        let findings: BTreeSet<Diagnostic> = source::findings(&store, &loaded).into_iter().collect();
+        let mut labels = BTreeMap::new();
         for label in &self.labels {
             let (key, value) = label
                 .split_once('=')
                 .with_context(|| format!("--label {label:?} is not KEY=VALUE"))?;
             labels.insert(key.to_owned(), value.to_owned());
         }
-        let id = mesh_api::names::NodeId::parse(&self.node).context("--node")?;
-        let proxy = crate::compile::Proxy::new(id, labels);
-        let compiled = crate::compile::compile(&store, &proxy);
-        for warning in &compiled.warnings {
+        let id = NodeId::parse(&self.node).context("--node")?;
+        let yaml = matches!(self.output, Output::Yaml);
+        let (text, warnings) = cli_compile::run(&store, &Proxy::new(id, labels), yaml)?;
+        for finding in &findings {
+            eprintln!("{finding}");
+        }
+        for warning in warnings.iter().filter(|w| !source::covered(&findings, w)) {
             let place = &loaded.places;
             eprintln!(
                 "{}",
                 place.diagnostic(&warning.object, &warning.field, &warning.message, Severity::Warning)
             );
         }
-        let json = mesh_api::envoy::json::Json::new();
-        let value = serde_json::json!({
-            "listeners": values(&json, &compiled.listeners)?,
-            "routes": values(&json, &compiled.routes)?,
-            "clusters": values(&json, &compiled.clusters)?,
-            "endpoints": values(&json, &compiled.endpoints)?,
-        });
-        match self.output {
-            Output::Json => println!("{}", serde_json::to_string_pretty(&value)?),
-            Output::Yaml => print!("{}", serde_saphyr::to_string(&value)?),
-        }
+        print!("{text}");
         Ok(0)
     }
-}
-
-fn values<M: prost::Message + prost::Name>(
-    json: &mesh_api::envoy::json::Json,
-    messages: &std::collections::BTreeMap<String, M>,
-) -> Result<Vec<serde_json::Value>> {
-    messages.values().map(|m| Ok(json.to_value(m)?)).collect()
 }
 
 #[cfg(test)]

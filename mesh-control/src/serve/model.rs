@@ -1,6 +1,6 @@
 //! The objects in force: read, indexed, published, followed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::Result;
 use arc_swap::ArcSwap;
 use mesh_api::envoy::json::Json;
+use mesh_api::istio::AnyObject;
 use mesh_api::names::DEFAULT_TRUST_DOMAIN;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -28,8 +29,28 @@ pub struct Snapshot {
     /// What was read.
     pub loaded: Loaded,
     json: Arc<Json>,
-    /// Findings that have been logged, over all snapshots.
+    findings: BTreeSet<Diagnostic>,
+    /// What compiling found and was logged, over all snapshots.
     said: Arc<Mutex<BTreeSet<Warning>>>,
+}
+
+impl Snapshot {
+    fn of(loaded: Loaded, mesh: Arc<MeshConfig>, json: Arc<Json>, said: Arc<Mutex<BTreeSet<Warning>>>) -> Arc<Self> {
+        let store = Store::build(loaded.objects.iter().cloned(), mesh);
+        let findings = source::findings(&store, &loaded).into_iter().collect();
+        Arc::new(Snapshot {
+            store,
+            loaded,
+            json,
+            findings,
+            said,
+        })
+    }
+
+    /// What is wrong with the objects, by file and line.
+    pub fn findings(&self) -> &BTreeSet<Diagnostic> {
+        &self.findings
+    }
 }
 
 impl Generate for Snapshot {
@@ -37,7 +58,7 @@ impl Generate for Snapshot {
         let compiled = compile::compile(&self.store, proxy);
         for warning in &compiled.warnings {
             // Many proxies meet the same finding; it is said once.
-            if self.said.lock().insert(warning.clone()) {
+            if !source::covered(&self.findings, warning) && self.said.lock().insert(warning.clone()) {
                 let place = &self.loaded.places;
                 let line = place.diagnostic(&warning.object, &warning.field, &warning.message, Severity::Warning);
                 warn!(proxy = %proxy.id, "{line}");
@@ -89,12 +110,7 @@ impl Model {
         let mesh = Arc::new(MeshConfig::default());
         let json = Arc::new(Json::new());
         let said = Arc::new(Mutex::default());
-        let snapshot = Arc::new(Snapshot {
-            store: Store::build(loaded.objects.iter().cloned(), mesh),
-            loaded,
-            json: json.clone(),
-            said: Arc::clone(&said),
-        });
+        let snapshot = Snapshot::of(loaded, mesh, json.clone(), Arc::clone(&said));
         let model = Model {
             present: Arc::new(ArcSwap::new(snapshot.clone())),
             hub: Hub::new(snapshot.clone()),
@@ -164,12 +180,16 @@ impl Follow {
                 .zip(&loaded.objects)
                 .all(|(a, b)| Arc::ptr_eq(a, b) || a == b);
         // Lines move without any object changing, so the snapshot is new in any case; only proxies need not hear of it.
-        let snapshot = Arc::new(Snapshot {
-            store: Store::build(loaded.objects.iter().cloned(), mesh),
-            loaded,
-            json: self.model.json.clone(),
-            said: self.said.clone(),
-        });
+        // What was said of an object that has changed since may be said again.
+        let known: HashSet<*const AnyObject> = before.loaded.objects.iter().map(Arc::as_ptr).collect();
+        let unchanged: BTreeSet<String> = loaded
+            .objects
+            .iter()
+            .filter(|o| known.contains(&Arc::as_ptr(o)))
+            .map(|o| source::object_name(o.kind().as_str(), o.namespace(), o.name()))
+            .collect();
+        self.said.lock().retain(|w| unchanged.contains(&w.object));
+        let snapshot = Snapshot::of(loaded, mesh, self.model.json.clone(), self.said.clone());
         self.model.present.store(snapshot.clone());
         self.report(&snapshot);
         if same {
@@ -187,19 +207,17 @@ impl Follow {
 
     /// Logs findings that are new, and those that are gone.
     fn report(&mut self, snapshot: &Snapshot) {
-        let findings: BTreeSet<Diagnostic> = source::findings(&snapshot.store, &snapshot.loaded)
-            .into_iter()
-            .collect();
+        let findings = snapshot.findings();
         for finding in findings.difference(&self.findings) {
             match finding.severity {
                 Severity::Error => error!("{finding}"),
                 Severity::Warning => warn!("{finding}"),
             }
         }
-        for finding in self.findings.difference(&findings) {
+        for finding in self.findings.difference(findings) {
             info!("no longer: {finding}");
         }
-        self.findings = findings;
+        self.findings = findings.clone();
         let _ = &self.mesh_config;
     }
 }

@@ -154,7 +154,7 @@ fn answer(pages: &Pages, request: &Request<Incoming>, peer: SocketAddr) -> Respo
         "/debug/configz" => page(&objects(&pages.model)),
         "/debug/findingsz" => {
             let present = pages.model.present();
-            let all = crate::source::findings(&present.store, &present.loaded);
+            let all = present.findings();
             text(StatusCode::OK, all.iter().map(|f| format!("{f}\n")).collect::<String>())
         }
         "/debug/config_dump" => {

@@ -4,8 +4,9 @@
 //! that later findings can name file and line too.
 
 pub mod directory;
+mod references;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -101,15 +102,28 @@ pub fn object_name(kind: &str, namespace: &str, name: &str) -> String {
     }
 }
 
-/// All findings: those of reading, and of what the objects say of each other and of things that are not in force yet.
+/// All findings, by file and line: those of reading, of references that lead nowhere, and of what is not in force yet.
 pub fn findings(store: &Store, loaded: &Loaded) -> Vec<Diagnostic> {
     let mut out = loaded.diagnostics.clone();
-    for object in store.objects() {
-        for warning in compile::unsupported(object) {
-            let place = &loaded.places;
-            out.push(place.diagnostic(&warning.object, &warning.field, &warning.message, Severity::Warning));
-        }
+    let unsupported = store.objects().iter().flat_map(|o| compile::unsupported(o));
+    let unsupported = unsupported.map(|warning| (warning, Severity::Warning));
+    for (warning, severity) in unsupported.chain(references::check(store)) {
+        out.push(
+            loaded
+                .places
+                .diagnostic(&warning.object, &warning.field, &warning.message, severity),
+        );
     }
     out.sort();
+    out.dedup();
     out
+}
+
+/// Whether a finding of the compile step has been reported already, for the same field.
+pub fn covered(findings: &BTreeSet<Diagnostic>, warning: &compile::Warning) -> bool {
+    let same = |f: &Diagnostic| {
+        f.object == warning.object
+            && (f.field == warning.field || (!warning.field.is_empty() && f.field.starts_with(&warning.field)))
+    };
+    findings.iter().any(same)
 }

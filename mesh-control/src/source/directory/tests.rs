@@ -244,3 +244,59 @@ async fn changes_are_noticed() {
     std::fs::write(&beside, "x").expect("written");
     noticed(&mut watcher).await;
 }
+
+#[test]
+fn references_that_lead_nowhere_give_one_line_each_and_stop_nothing() {
+    let dir = tempfile::tempdir().expect("dir");
+    let rule = "\
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: catalog, namespace: shop}
+spec:
+  host: catalog
+  subsets: [{name: v1, labels: {version: v1}}]
+";
+    let routes = "\
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: routes, namespace: shop}
+spec:
+  hosts: [catalog]
+  gateways:
+  - mesh
+  - front
+  http:
+  - match: [{uri: {prefix: /a}}]
+    route:
+    - destination: {host: catalog, subset: v1, port: {number: 80}}
+      weight: 50
+    - destination:
+        host: catalog
+        subset: v9
+      weight: 50
+  - route:
+    - destination:
+        host: catalgo
+    mirror:
+      host: catalog
+      port:
+        number: 81
+";
+    write(dir.path(), "x.yaml", &format!("{SERVICE}---\n{rule}"));
+    write(dir.path(), "y.yaml", routes);
+    let mut loaded = Directory::new(dir.path()).load();
+    let store = crate::store::Store::build(loaded.objects.iter().cloned(), std::sync::Arc::default());
+    loaded.diagnostics = crate::source::findings(&store, &loaded);
+    let found = lines(dir.path(), &loaded);
+    let expected = [
+        "y.yaml:8: VirtualService shop/routes: spec.gateways[1]: there is no Gateway shop/front",
+        "y.yaml:16: VirtualService shop/routes: spec.http[0].route[1].destination.subset: no DestinationRule",
+        "y.yaml:20: VirtualService shop/routes: spec.http[1].route[0].destination.host: no service is called catalgo.shop",
+        "y.yaml:24: VirtualService shop/routes: spec.http[1].mirror.port.number: service catalog.shop.svc.cluster.local has no port 81",
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (line, expected) in found.iter().zip(expected) {
+        assert!(line.starts_with(expected), "expected {expected}…\n   found {line}");
+    }
+    assert_eq!(loaded.objects.len(), 3);
+}
