@@ -8,6 +8,7 @@
 mod cluster;
 mod context;
 mod endpoint;
+mod gateway;
 mod inbound;
 mod l4;
 mod listener;
@@ -79,7 +80,9 @@ pub fn compile(store: &Store, proxy: &Proxy) -> Compiled {
     let mut out = Compiled::default();
     cluster::outbound(&ctx, &mut out);
     cluster::fixed(&ctx, &mut out);
-    if !proxy.is_gateway() {
+    if proxy.is_gateway() {
+        gateway::gateway(&ctx, &mut out);
+    } else {
         sidecar(&ctx, &mut out);
     }
     out.names = name_table::name_table(&ctx);

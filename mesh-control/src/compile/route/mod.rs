@@ -73,6 +73,12 @@ pub(super) fn to_service(service: &Service, port: u16) -> route::Route {
     route
 }
 
+/// Puts the routes that take everything behind the others: where VirtualServices are merged, the catch-all of one must not
+/// hide the rules of the next.
+pub(super) fn catch_all_last(routes: &mut [route::Route]) {
+    routes.sort_by_key(|r| r.r#match.as_ref().is_some_and(matching::takes_everything));
+}
+
 /// The route table towards a port of the proxy's own application.
 pub(super) fn to_application(cluster: &str, virtual_host_port: u16, operation: String) -> route::RouteConfiguration {
     let mut route = to_cluster(DEFAULT, cluster, operation);

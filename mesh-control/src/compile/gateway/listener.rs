@@ -1,0 +1,204 @@
+//! Listeners of a gateway.
+
+use mesh_api::istio::ServerTlsMode;
+
+use super::super::Compiled;
+use super::super::context::Context;
+use super::super::l4;
+use super::super::listener::http::{Routes, Side, manager};
+use super::super::listener::{inspect, wildcard};
+use super::super::pb::{address, core, listener, seconds};
+use super::super::route::rule::Source;
+use super::merge::{Port, ServerRef, Speaks, bound};
+use super::route::route_table;
+use super::tls;
+
+/// Makes the listener of one port, with its route tables. A port without any chain is not opened.
+pub(super) fn listener(ctx: &Context<'_>, port: &Port<'_>, out: &mut Compiled) {
+    let bind = if port.bind.is_empty() { wildcard(ctx) } else { &port.bind };
+    let mut filters = Vec::new();
+    let chains = match port.speaks {
+        Speaks::Http => vec![http(ctx, port, bind, out)],
+        Speaks::Tls => {
+            filters.push(inspect::tls(&[]));
+            port.servers.iter().flat_map(|s| tls_server(ctx, port, s, bind, out)).collect()
+        }
+        Speaks::Tcp => tcp(ctx, port),
+    };
+    if chains.is_empty() {
+        return;
+    }
+    let name = format!("{bind}_{}", port.number);
+    out.listeners.insert(
+        name.clone(),
+        listener::Listener {
+            name,
+            address: address(bind, port.number),
+            traffic_direction: core::TrafficDirection::Outbound.into(),
+            listener_filters: filters,
+            filter_chains: unique(ctx, chains, port),
+            ..Default::default()
+        },
+    );
+}
+
+/// Envoy refuses a listener in which two chains have one condition; the older stays.
+fn unique(ctx: &Context<'_>, chains: Vec<listener::FilterChain>, port: &Port<'_>) -> Vec<listener::FilterChain> {
+    let mut kept: Vec<listener::FilterChain> = Vec::new();
+    for chain in chains {
+        if kept.iter().any(|c| c.filter_chain_match == chain.filter_chain_match) {
+            port.servers[0].warn(
+                ctx,
+                ".port",
+                "several rules want the same connections on this port; the first, by age of the VirtualServices, gets them",
+            );
+        } else {
+            kept.push(chain);
+        }
+    }
+    kept
+}
+
+fn suffix(port: &Port<'_>) -> String {
+    if port.bind.is_empty() { String::new() } else { format!(".{}", port.bind) }
+}
+
+/// One chain for all servers.
+fn http(ctx: &Context<'_>, port: &Port<'_>, bind: &str, out: &mut Compiled) -> listener::FilterChain {
+    let name = format!("http.{}{}", port.number, suffix(port));
+    out.routes.insert(name.clone(), route_table(ctx, &name, &port.servers));
+    let stat_prefix = format!("outbound_{bind}_{}", port.number);
+    listener::FilterChain {
+        filters: vec![manager(ctx, Side::Gateway, &stat_prefix, Routes::Rds(name))],
+        ..Default::default()
+    }
+}
+
+/// Chains of a server that is chosen by server name.
+fn tls_server(
+    ctx: &Context<'_>,
+    port: &Port<'_>,
+    server: &ServerRef<'_>,
+    bind: &str,
+    out: &mut Compiled,
+) -> Vec<listener::FilterChain> {
+    match server.mode() {
+        None => {
+            server.warn(ctx, ".tls", "a server of protocol HTTPS or TLS needs tls; the server is left out");
+            Vec::new()
+        }
+        Some(ServerTlsMode::AutoPassthrough) => {
+            server.warn(
+                ctx,
+                ".tls.mode",
+                "AUTO_PASSTHROUGH is read and not in force yet; the server is left out",
+            );
+            Vec::new()
+        }
+        Some(ServerTlsMode::Passthrough) => passthrough(ctx, server),
+        Some(_) if server.protocol() == crate::store::protocol::Protocol::Https => {
+            let name = format!(
+                "https.{}.{}.{}.{}{}",
+                port.number,
+                server.server.port.name,
+                server.gateway.meta.name,
+                server.gateway.meta.namespace,
+                suffix(port),
+            );
+            let Some(socket) = tls::socket(ctx, server, true) else { return Vec::new() };
+            out.routes.insert(name.clone(), route_table(ctx, &name, &[*server]));
+            let stat_prefix = format!("outbound_{bind}_{}", port.number);
+            vec![listener::FilterChain {
+                filter_chain_match: by_name(server),
+                transport_socket: Some(socket),
+                transport_socket_connect_timeout: seconds(15),
+                filters: vec![manager(ctx, Side::Gateway, &stat_prefix, Routes::Rds(name))],
+                ..Default::default()
+            }]
+        }
+        Some(_) => terminated(ctx, server),
+    }
+}
+
+/// By the hosts of the server; a server for all hosts has no condition.
+fn by_name(server: &ServerRef<'_>) -> Option<listener::FilterChainMatch> {
+    let mut names: Vec<String> = server.hosts().into_iter().map(str::to_owned).collect();
+    names.sort();
+    names.dedup();
+    (!names.iter().any(|n| n == "*")).then(|| listener::FilterChainMatch {
+        server_names: names,
+        ..Default::default()
+    })
+}
+
+/// Chains of the tls rules of VirtualServices, on the server's hosts.
+fn passthrough(ctx: &Context<'_>, server: &ServerRef<'_>) -> Vec<listener::FilterChain> {
+    let gateways = [server.gateway_name()];
+    let source = Source {
+        gateways: &gateways,
+        port: server.port(),
+    };
+    let mut chains = Vec::new();
+    for (routing, _) in bound(ctx, server) {
+        let namespace = &routing.object.meta.namespace;
+        for mut chain in l4::tls_chains(ctx, routing, &source, &[]) {
+            if let Some(matches) = &mut chain.filter_chain_match {
+                let asked = matches.server_names.len();
+                matches.server_names.retain(|name| server.admits(name, namespace));
+                if asked > 0 && matches.server_names.is_empty() {
+                    continue;
+                }
+            }
+            chains.push(chain);
+        }
+    }
+    chains
+}
+
+/// TLS ends here and opaque bytes go on, by the tcp rules of VirtualServices.
+fn terminated(ctx: &Context<'_>, server: &ServerRef<'_>) -> Vec<listener::FilterChain> {
+    let Some(socket) = tls::socket(ctx, server, false) else { return Vec::new() };
+    let names = by_name(server);
+    let mut chains = tcp_rules(ctx, server);
+    for chain in &mut chains {
+        chain.transport_socket = Some(socket.clone());
+        chain.transport_socket_connect_timeout = seconds(15);
+        if let Some(names) = &names {
+            let matches = chain.filter_chain_match.get_or_insert_with(Default::default);
+            matches.server_names.clone_from(&names.server_names);
+        }
+    }
+    chains
+}
+
+fn tcp(ctx: &Context<'_>, port: &Port<'_>) -> Vec<listener::FilterChain> {
+    let mut chains = Vec::new();
+    for server in &port.servers {
+        let mut found = tcp_rules(ctx, server);
+        if server.terminates()
+            && let Some(socket) = tls::socket(ctx, server, false)
+        {
+            for chain in &mut found {
+                chain.transport_socket = Some(socket.clone());
+                chain.transport_socket_connect_timeout = seconds(15);
+            }
+        }
+        chains.extend(found);
+    }
+    chains
+}
+
+fn tcp_rules(ctx: &Context<'_>, server: &ServerRef<'_>) -> Vec<listener::FilterChain> {
+    let gateways = [server.gateway_name()];
+    let source = Source {
+        gateways: &gateways,
+        port: server.port(),
+    };
+    for (routing, _) in bound(ctx, server) {
+        let (chains, _) = l4::tcp_chains(ctx, routing, &source, &[]);
+        if !chains.is_empty() {
+            return chains;
+        }
+    }
+    Vec::new()
+}

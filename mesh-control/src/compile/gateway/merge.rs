@@ -1,0 +1,202 @@
+//! Which servers share a port.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mesh_api::istio::{Gateway, Object, Server, ServerTlsMode};
+
+use super::super::context::Context;
+use crate::store::host;
+use crate::store::protocol::Protocol;
+use crate::store::rules::Routing;
+use crate::store::service::TargetPort;
+
+/// A server of a Gateway object.
+#[derive(Clone, Copy)]
+pub(super) struct ServerRef<'a> {
+    pub(super) gateway: &'a Object<Gateway>,
+    pub(super) server: &'a Server,
+    pub(super) index: usize,
+}
+
+/// What a port does, decided by the oldest server on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Speaks {
+    /// HTTP in the clear: one route table for all servers.
+    Http,
+    /// TLS, opened or not: a chain for each server, by server name.
+    Tls,
+    /// Opaque bytes.
+    Tcp,
+}
+
+/// All servers on one address and port.
+pub(super) struct Port<'a> {
+    /// Address, empty for all.
+    pub(super) bind: String,
+    /// Port that the proxy listens on.
+    pub(super) number: u16,
+    pub(super) speaks: Speaks,
+    /// Oldest first.
+    pub(super) servers: Vec<ServerRef<'a>>,
+}
+
+impl ServerRef<'_> {
+    /// `namespace/name`, as VirtualServices name it.
+    pub(super) fn gateway_name(&self) -> String {
+        format!("{}/{}", self.gateway.meta.namespace, self.gateway.meta.name)
+    }
+
+    pub(super) fn warn(&self, ctx: &Context<'_>, field: &str, message: impl Into<String>) {
+        ctx.warn(
+            format!("Gateway {}", self.gateway_name()),
+            format!("spec.servers[{}]{field}", self.index),
+            message,
+        );
+    }
+
+    /// Port by which clients address the server.
+    pub(super) fn port(&self) -> u16 {
+        u16::try_from(self.server.port.number).unwrap_or_default()
+    }
+
+    pub(super) fn protocol(&self) -> Protocol {
+        Protocol::parse(&self.server.port.protocol).unwrap_or(Protocol::Tcp)
+    }
+
+    pub(super) fn mode(&self) -> Option<ServerTlsMode> {
+        self.server.tls.as_ref().filter(|t| !t.https_redirect).map(|t| t.mode)
+    }
+
+    /// TLS ends here.
+    pub(super) fn terminates(&self) -> bool {
+        !matches!(
+            self.mode(),
+            None | Some(ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough)
+        )
+    }
+
+    fn speaks(&self) -> Speaks {
+        let protocol = self.protocol();
+        if protocol.is_http() {
+            Speaks::Http
+        } else if protocol.is_tls() {
+            Speaks::Tls
+        } else {
+            Speaks::Tcp
+        }
+    }
+
+    /// Hosts without their namespaces.
+    pub(super) fn hosts(&self) -> Vec<&str> {
+        let hosts = self.server.hosts.iter();
+        hosts.map(|h| h.rsplit_once('/').map_or(h.as_str(), |(_, h)| h)).collect()
+    }
+
+    /// Whether the server admits a host of a VirtualService.
+    pub(super) fn admits(&self, host: &str, namespace: &str) -> bool {
+        self.server.hosts.iter().any(|pattern| {
+            let (from, pattern) = pattern.rsplit_once('/').unwrap_or(("*", pattern));
+            let seen = match from {
+                "*" => true,
+                "." => namespace == self.gateway.meta.namespace,
+                named => namespace == named,
+            };
+            seen && host::overlap(pattern, host)
+        })
+    }
+}
+
+/// VirtualServices that are bound to a server's Gateway and share a host with the server, with those hosts; oldest first.
+pub(super) fn bound<'a>(
+    ctx: &'a Context<'_>,
+    server: &ServerRef<'_>,
+) -> impl Iterator<Item = (&'a Routing, Vec<&'a str>)> {
+    let name = server.gateway_name();
+    let server = *server;
+    ctx.store.routings(ctx.namespace).filter_map(move |routing| {
+        if !routing.gateways.contains(&name) {
+            return None;
+        }
+        let namespace = &routing.object.meta.namespace;
+        let hosts: Vec<&str> = routing
+            .hosts
+            .iter()
+            .filter(|h| server.admits(h, namespace))
+            .map(String::as_str)
+            .collect();
+        (!hosts.is_empty()).then_some((routing.as_ref(), hosts))
+    })
+}
+
+/// All ports of the gateway. A server that does not fit the older ones on its port is reported and left out.
+pub(super) fn ports<'a>(ctx: &'a Context<'_>) -> Vec<Port<'a>> {
+    let mut found: BTreeMap<(String, u16), Port<'a>> = BTreeMap::new();
+    let mut tls_hosts: BTreeSet<(u16, String)> = BTreeSet::new();
+    for gateway in ctx.store.gateways(ctx.labels) {
+        for (index, server) in gateway.spec.servers.iter().enumerate() {
+            let server = ServerRef {
+                gateway,
+                server,
+                index,
+            };
+            for number in listen_ports(ctx, server.port()) {
+                let key = (server.server.bind.clone(), number);
+                let speaks = server.speaks();
+                let port = found.entry(key).or_insert_with(|| Port {
+                    bind: server.server.bind.clone(),
+                    number,
+                    speaks,
+                    servers: Vec::new(),
+                });
+                if port.speaks != speaks {
+                    let first = &port.servers[0];
+                    server.warn(
+                        ctx,
+                        ".port",
+                        format!(
+                            "protocol {} does not go with {} of Gateway {}, which is older and has port {}; the server is left out",
+                            server.server.port.protocol,
+                            first.server.port.protocol,
+                            first.gateway_name(),
+                            server.port(),
+                        ),
+                    );
+                    continue;
+                }
+                if speaks == Speaks::Tls {
+                    let twice = server
+                        .hosts()
+                        .into_iter()
+                        .find(|h| !tls_hosts.insert((number, (*h).to_owned())));
+                    if let Some(host) = twice {
+                        server.warn(
+                            ctx,
+                            ".hosts",
+                            format!("an older server on this port has the host {host:?}; the server is left out"),
+                        );
+                        continue;
+                    }
+                }
+                port.servers.push(server);
+            }
+        }
+    }
+    found.into_values().filter(|p| !p.servers.is_empty()).collect()
+}
+
+/// Ports that the proxy listens on for a port of its Service; the same number if no Service says otherwise.
+fn listen_ports(ctx: &Context<'_>, number: u16) -> Vec<u16> {
+    let mut ports: BTreeSet<u16> = BTreeSet::new();
+    for service in ctx.store.services_of(ctx.namespace, ctx.labels, &ctx.addresses) {
+        if let Some(port) = service.port(number) {
+            match &port.target {
+                TargetPort::Number(target) => ports.extend([*target]),
+                TargetPort::Name(name) => ports.extend(ctx.named_port(name)),
+            }
+        }
+    }
+    if ports.is_empty() {
+        ports.insert(number);
+    }
+    ports.into_iter().collect()
+}
