@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
+use mesh_api::mesh_config::MeshOutboundMode;
 use mesh_api::names::{self, SpiffeId};
 
 use super::{Proxy, Warning};
@@ -75,8 +76,8 @@ impl<'a> Context<'a> {
     /// Identities of a service account, in the mesh's own trust domain and its aliases.
     pub(super) fn identities(&self, namespace: &str, account: &str) -> Vec<String> {
         let mesh = self.store.mesh();
-        std::iter::once(mesh.trust_domain())
-            .chain(mesh.trust_domain_aliases().iter().map(String::as_str))
+        std::iter::once(mesh.trust_domain.as_str())
+            .chain(mesh.trust_domain_aliases.iter().map(String::as_str))
             .map(|trust_domain| {
                 SpiffeId {
                     trust_domain: trust_domain.to_owned(),
@@ -94,9 +95,14 @@ impl<'a> Context<'a> {
         peer.into_iter().chain(["istio"]).map(str::to_owned).collect()
     }
 
+    /// Destinations that nobody knows are refused.
+    pub(super) fn registry_only(&self) -> bool {
+        self.store.mesh().outbound_traffic_policy.mode == MeshOutboundMode::RegistryOnly
+    }
+
     /// The cluster for destinations that nobody knows.
     pub(super) fn unknown_cluster(&self) -> &'static str {
-        if self.store.mesh().registry_only() {
+        if self.registry_only() {
             names::BLACK_HOLE_CLUSTER
         } else {
             names::PASSTHROUGH_CLUSTER

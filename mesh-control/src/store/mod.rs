@@ -5,7 +5,6 @@
 
 pub mod endpoint;
 pub mod host;
-mod mesh;
 pub mod protocol;
 pub mod rules;
 pub mod service;
@@ -17,7 +16,7 @@ use std::sync::Arc;
 use mesh_api::istio::{AnyObject, Gateway, Object};
 use mesh_api::k8s::{EndpointSlice, Node, Secret};
 
-pub use mesh::MeshConfig;
+pub use mesh_api::mesh_config::MeshConfig;
 
 use endpoint::{Endpoints, Workloads};
 use rules::{Mtls, PeerAuthentications, Routing, TrafficRule, TrafficRules, age};
@@ -125,7 +124,7 @@ impl Store {
     }
 
     fn pick<'a>(&self, list: &'a [Arc<Service>], viewer: &str) -> Option<&'a Arc<Service>> {
-        let default = self.mesh.service_export_to();
+        let default = &self.mesh.default_service_export_to;
         let seen = |s: &&Arc<Service>| host::visible(&s.export_to, default, &s.namespace, viewer);
         list.iter()
             .filter(seen)
@@ -166,7 +165,7 @@ impl Store {
 
     /// VirtualServices that a namespace sees, oldest first.
     pub fn routings(&self, namespace: &str) -> impl Iterator<Item = &Arc<Routing>> {
-        let default = self.mesh.virtual_service_export_to();
+        let default = &self.mesh.default_virtual_service_export_to;
         self.routings.iter().filter(move |r| {
             let object = &r.object;
             host::visible(&object.spec.export_to, default, &object.meta.namespace, namespace)
@@ -185,15 +184,15 @@ impl Store {
             &service.namespace,
             client_namespace,
             client_labels,
-            self.mesh.root_namespace(),
-            self.mesh.destination_rule_export_to(),
+            &self.mesh.root_namespace,
+            &self.mesh.default_destination_rule_export_to,
         )
     }
 
     /// Whether inbound connections of a workload must be mutual TLS.
     pub fn mtls(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Mtls {
         self.authentications
-            .resolve(namespace, labels, self.mesh.root_namespace())
+            .resolve(namespace, labels, &self.mesh.root_namespace)
     }
 
     /// Gateways whose selector takes these labels, oldest first.

@@ -73,8 +73,8 @@ impl Case {
 }
 
 fn mesh_config(lines: &[String]) -> MeshConfig {
-    assert!(lines.is_empty(), "no mesh configuration yet");
-    MeshConfig::default()
+    let text: String = lines.iter().map(|l| l.replacen('=', ": ", 1) + "\n").collect();
+    MeshConfig::from_yaml(&text).expect("the case's mesh configuration")
 }
 
 fn documents(text: &str, path: &Path) -> Vec<Arc<AnyObject>> {

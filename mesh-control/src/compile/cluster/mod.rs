@@ -14,7 +14,7 @@ use super::context::Context;
 use super::endpoint::assignment;
 use super::inbound::InboundPort;
 use super::pb::{
-    Struct, ads, boolean, cluster, core, fields, istio_metadata, list, number, object, pack, seconds, socket_address,
+    Struct, ads, boolean, cluster, core, fields, istio_metadata, list, number, object, pack, socket_address,
     text, time,
 };
 use crate::store::endpoint::Endpoint;
@@ -82,7 +82,7 @@ fn one_outbound(ctx: &Context<'_>, from: &Outbound<'_>, out: &mut Compiled) {
     let policy = Policy::of(from.rule, from.port.number, from.subset);
     let mut cluster = base(
         &name,
-        policy.connect_timeout().unwrap_or(ctx.store.mesh().connect_timeout()),
+        policy.connect_timeout().unwrap_or(ctx.store.mesh().connect_timeout.get()),
     );
     cluster.circuit_breakers = Some(policy.limits());
     cluster.lb_policy = policy.lb_policy().into();
@@ -115,7 +115,7 @@ fn one_outbound(ctx: &Context<'_>, from: &Outbound<'_>, out: &mut Compiled) {
             }
             Resolution::StrictDns | Resolution::LogicalDns => {
                 cluster.dns_lookup_family = cluster::cluster::DnsLookupFamily::V4Only.into();
-                cluster.dns_refresh_rate = seconds(60);
+                cluster.dns_refresh_rate = time(ctx.store.mesh().dns_refresh_rate.get());
                 cluster.respect_dns_ttl = true;
                 cluster.load_assignment = Some(assignment(ctx, &name, endpoints));
                 if from.service.resolution == Resolution::StrictDns {
@@ -201,7 +201,7 @@ pub(super) fn inbound(ctx: &Context<'_>, ports: &[InboundPort<'_>], out: &mut Co
 pub(super) fn fixed(ctx: &Context<'_>, out: &mut Compiled) {
     let mut black_hole = cluster::Cluster {
         alt_stat_name: format!("{};", names::BLACK_HOLE_CLUSTER),
-        ..bare(names::BLACK_HOLE_CLUSTER, ctx.store.mesh().connect_timeout())
+        ..bare(names::BLACK_HOLE_CLUSTER, ctx.store.mesh().connect_timeout.get())
     };
     black_hole.cluster_discovery_type = discovery_type(cluster::cluster::DiscoveryType::Static);
     out.clusters.insert(black_hole.name.clone(), black_hole);
@@ -209,7 +209,7 @@ pub(super) fn fixed(ctx: &Context<'_>, out: &mut Compiled) {
         return;
     }
 
-    let mut passthrough = base(names::PASSTHROUGH_CLUSTER, ctx.store.mesh().connect_timeout());
+    let mut passthrough = base(names::PASSTHROUGH_CLUSTER, ctx.store.mesh().connect_timeout.get());
     original_destination(&mut passthrough);
     out.clusters.insert(passthrough.name.clone(), passthrough);
 
@@ -219,7 +219,7 @@ pub(super) fn fixed(ctx: &Context<'_>, out: &mut Compiled) {
 
 /// A cluster that hands connections to the application at the address that they were for, from an address that the capture rules leave alone.
 fn to_application(ctx: &Context<'_>, name: &str) -> cluster::Cluster {
-    let mut cluster = base(name, ctx.store.mesh().connect_timeout());
+    let mut cluster = base(name, ctx.store.mesh().connect_timeout.get());
     original_destination(&mut cluster);
     let source = if ctx.proxy.id.ip.is_ipv6() {
         names::INBOUND_PASSTHROUGH_BIND_V6.to_string()

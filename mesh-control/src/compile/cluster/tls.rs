@@ -75,7 +75,7 @@ pub(super) fn transport(
 /// Mutual TLS with every endpoint that has a sidecar, plaintext with the others. Where Envoy does not know the endpoints,
 /// it is mutual TLS if all of them have one.
 fn automatic(ctx: &Context<'_>, out: &Outbound<'_>, http2: bool, original: bool) -> Transport {
-    if !ctx.store.mesh().auto_mtls() || out.service.external {
+    if !ctx.store.mesh().enable_auto_mtls || out.service.external {
         return Transport::plain();
     }
     let socket = mesh_socket(ctx, &out.sni(), &identities(ctx, out), http2);

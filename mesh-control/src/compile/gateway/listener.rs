@@ -6,7 +6,7 @@ use super::super::Compiled;
 use super::super::context::Context;
 use super::super::l4;
 use super::super::listener::http::{Routes, Side, manager};
-use super::super::listener::{inspect, wildcard};
+use super::super::listener::{access_log, inspect, wildcard};
 use super::super::pb::{address, core, listener, seconds};
 use super::super::route::rule::Source;
 use super::merge::{Port, ServerRef, Speaks, bound};
@@ -37,6 +37,7 @@ pub(super) fn listener(ctx: &Context<'_>, port: &Port<'_>, out: &mut Compiled) {
             traffic_direction: core::TrafficDirection::Outbound.into(),
             listener_filters: filters,
             filter_chains: unique(ctx, chains, port),
+            access_log: access_log::of_listener(ctx),
             ..Default::default()
         },
     );

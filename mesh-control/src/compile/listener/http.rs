@@ -3,11 +3,12 @@
 use mesh_api::envoy::pb::envoy::extensions::filters::http::{
     cors::v3::Cors, fault::v3::HttpFault, grpc_stats::v3::FilterConfig as GrpcStats, router::v3::Router,
 };
+use mesh_api::mesh_config::NormalizationType;
 use prost::{Message, Name};
 
 use super::super::context::Context;
 use super::super::pb::{
-    Any, ProtoValue, Struct, ZERO, ads, boolean, core, fields, hcm, list, listener, object, on, pack, route, text,
+    Any, ProtoValue, Struct, ZERO, ads, boolean, core, fields, hcm, list, listener, object, off, on, pack, route, text,
     typed_struct,
 };
 use super::super::route::filters::{CORS, FAULT};
@@ -48,9 +49,8 @@ pub(in super::super) fn manager(ctx: &Context<'_>, side: Side, stat_prefix: &str
         use_remote_address: if side == Side::Gateway {
             on()
         } else {
-            super::super::pb::off()
+            off()
         },
-        normalize_path: on(),
         path_with_escaped_slashes_action: PathWithEscapedSlashesAction::KeepUnchanged.into(),
         upgrade_configs: vec![UpgradeConfig {
             upgrade_type: "websocket".to_owned(),
@@ -71,6 +71,19 @@ pub(in super::super) fn manager(ctx: &Context<'_>, side: Side, stat_prefix: &str
         }),
         ..Default::default()
     };
+    match ctx.store.mesh().path_normalization.normalization {
+        NormalizationType::None => manager.normalize_path = off(),
+        NormalizationType::Default | NormalizationType::Base => manager.normalize_path = on(),
+        NormalizationType::MergeSlashes => {
+            manager.normalize_path = on();
+            manager.merge_slashes = true;
+        }
+        NormalizationType::DecodeAndMergeSlashes => {
+            manager.normalize_path = on();
+            manager.merge_slashes = true;
+            manager.path_with_escaped_slashes_action = PathWithEscapedSlashesAction::UnescapeAndForward.into();
+        }
+    }
     if side != Side::Outbound {
         "istio-envoy".clone_into(&mut manager.server_name);
         manager.set_current_client_cert_details = Some(SetCurrentClientCertDetails {

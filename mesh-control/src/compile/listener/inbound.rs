@@ -7,11 +7,11 @@ use super::super::cluster::tls::combined;
 use super::super::context::Context;
 use super::super::inbound::InboundPort;
 use super::super::pb::{
-    address, agent_secret, core, listener, matcher, on, pack, seconds, string_match, tls, tls_socket, uint,
+    address, agent_secret, core, listener, matcher, on, pack, string_match, tls, tls_socket, uint,
 };
 use super::super::route::to_application;
 use super::http::{Routes, Side, manager};
-use super::{PLAIN_HTTP, black_hole, inspect, tcp, transparent, wildcard};
+use super::{PLAIN_HTTP, access_log, black_hole, detection_timeout, inspect, tcp, transparent, wildcard};
 use crate::store::protocol::Protocol;
 
 /// ALPN by which sidecars announce HTTP, and opaque bytes.
@@ -108,9 +108,10 @@ pub(super) fn virtual_inbound(ctx: &Context<'_>, ports: &[InboundPort<'_>]) -> l
             inspect::tls(&plain_only),
             inspect::http(&opaque),
         ],
-        listener_filters_timeout: seconds(0),
+        listener_filters_timeout: detection_timeout(ctx),
         continue_on_listener_filters_timeout: true,
         filter_chains: chains,
+        access_log: access_log::of_listener(ctx),
         ..Default::default()
     }
 }
@@ -182,8 +183,8 @@ fn chain(
 /// Termination of mutual TLS: any identity of the mesh's own trust domains is taken in; who may do what is for policy to say.
 fn mesh_server_socket(ctx: &Context<'_>, http: bool) -> core::TransportSocket {
     let mesh = ctx.store.mesh();
-    let matchers = std::iter::once(mesh.trust_domain())
-        .chain(mesh.trust_domain_aliases().iter().map(String::as_str))
+    let matchers = std::iter::once(mesh.trust_domain.as_str())
+        .chain(mesh.trust_domain_aliases.iter().map(String::as_str))
         .map(|trust_domain| tls::SubjectAltNameMatcher {
             san_type: tls::subject_alt_name_matcher::SanType::Uri.into(),
             matcher: Some(string_match(matcher::string_matcher::MatchPattern::Prefix(format!(

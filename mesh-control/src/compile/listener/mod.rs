@@ -54,6 +54,7 @@ fn virtual_outbound(ctx: &Context<'_>) -> listener::Listener {
                 ..Default::default()
             },
         ],
+        access_log: access_log::of_listener(ctx),
         ..Default::default()
     }
 }
@@ -69,6 +70,11 @@ fn black_hole(ctx: &Context<'_>, name: &str, port: u16) -> listener::FilterChain
         filters: vec![tcp::to(ctx, names::BLACK_HOLE_CLUSTER)],
         ..Default::default()
     }
+}
+
+/// How long the inspectors wait for a client that says nothing.
+fn detection_timeout(ctx: &Context<'_>) -> Option<super::pb::ProtoDuration> {
+    super::pb::time(ctx.store.mesh().protocol_detection_timeout.get())
 }
 
 fn transparent(ctx: &Context<'_>) -> Option<super::pb::BoolValue> {

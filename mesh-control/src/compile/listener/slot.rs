@@ -1,11 +1,9 @@
 //! One outbound listener in the making: an address and port, and everything that services want there.
 
-use mesh_api::names;
-
 use super::super::context::Context;
-use super::super::pb::{address, core, listener, off, seconds};
+use super::super::pb::{address, core, listener, off};
 use super::http::{Routes, Side, manager};
-use super::{PLAIN_HTTP, inspect, tcp, wildcard};
+use super::{PLAIN_HTTP, access_log, detection_timeout, inspect, tcp, wildcard};
 
 /// Chains of one listener.
 #[derive(Default)]
@@ -55,10 +53,11 @@ impl Slot {
             address: address(bind, port),
             bind_to_port: off(),
             traffic_direction: core::TrafficDirection::Outbound.into(),
-            listener_filters_timeout: seconds(0),
+            listener_filters_timeout: detection_timeout(ctx),
             continue_on_listener_filters_timeout: true,
             listener_filters: filters,
             filter_chains: chains,
+            access_log: access_log::of_listener(ctx),
             // Hosts that are not ours share the port with those that are.
             default_filter_chain: (shared && !anything).then(|| unknown_chain(ctx)),
             ..Default::default()
@@ -81,14 +80,9 @@ fn http_chain(ctx: &Context<'_>, bind: &str, port: u16, routes: String) -> liste
 
 /// The chain for what no other takes: passed on, or refused.
 fn unknown_chain(ctx: &Context<'_>) -> listener::FilterChain {
-    let cluster = if ctx.store.mesh().registry_only() {
-        names::BLACK_HOLE_CLUSTER
-    } else {
-        names::PASSTHROUGH_CLUSTER
-    };
     listener::FilterChain {
         name: "PassthroughFilterChain".to_owned(),
-        filters: vec![tcp::to(ctx, cluster)],
+        filters: vec![tcp::to(ctx, ctx.unknown_cluster())],
         ..Default::default()
     }
 }

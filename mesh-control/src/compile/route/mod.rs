@@ -10,6 +10,7 @@ mod sidecar;
 
 use mesh_api::names;
 
+use super::context::Context;
 use super::pb::{UInt32Value, ZERO, off, route};
 use crate::store::service::Service;
 
@@ -64,11 +65,11 @@ pub(super) fn to_cluster(name: &str, cluster: &str, operation: String) -> route:
 }
 
 /// The route to a service that no VirtualService speaks for.
-pub(super) fn to_service(service: &Service, port: u16) -> route::Route {
+pub(super) fn to_service(ctx: &Context<'_>, service: &Service, port: u16) -> route::Route {
     let cluster = names::outbound_cluster(port, "", &service.host);
     let mut route = to_cluster(DEFAULT, &cluster, format!("{}:{port}/*", service.host));
     if let Some(route::route::Action::Route(forward)) = &mut route.action {
-        forward.retry_policy = Some(retry::default_policy());
+        forward.retry_policy = retry::policy(ctx, None);
     }
     route
 }

@@ -5,6 +5,7 @@ use mesh_api::envoy::pb::envoy::extensions::retry::{
 };
 use mesh_api::istio::HttpRetry;
 
+use super::super::context::Context;
 use super::super::pb::{pack, route, time, uint};
 
 /// Conditions without a word from anybody.
@@ -13,7 +14,7 @@ const DEFAULT_RETRIES: u32 = 2;
 const HOST_ATTEMPTS: i64 = 5;
 
 /// The policy of a route whose rule says nothing about retries.
-pub(in super::super) fn default_policy() -> route::RetryPolicy {
+fn default_policy() -> route::RetryPolicy {
     route::RetryPolicy {
         retry_on: DEFAULT_ON.to_owned(),
         num_retries: uint(DEFAULT_RETRIES),
@@ -32,8 +33,12 @@ pub(in super::super) fn inbound_policy() -> route::RetryPolicy {
     }
 }
 
-/// The policy of a rule; `None` when it turns retries off.
-pub(super) fn policy(from: Option<&HttpRetry>) -> Option<route::RetryPolicy> {
+/// The policy of a rule, else the mesh's own, else Istio's default; `None` when it turns retries off.
+pub(super) fn policy(ctx: &Context<'_>, from: Option<&HttpRetry>) -> Option<route::RetryPolicy> {
+    said(from.or(ctx.store.mesh().default_http_retry_policy.as_ref()))
+}
+
+fn said(from: Option<&HttpRetry>) -> Option<route::RetryPolicy> {
     let Some(from) = from else {
         return Some(default_policy());
     };
@@ -111,7 +116,7 @@ mod tests {
             attempts: 0,
             ..Default::default()
         };
-        assert!(policy(Some(&off)).is_none());
-        assert_eq!(policy(None), Some(default_policy()));
+        assert!(said(Some(&off)).is_none());
+        assert_eq!(said(None), Some(default_policy()));
     }
 }

@@ -136,7 +136,7 @@ impl At<'_, '_> {
         let mut forward = route::RouteAction {
             timeout,
             max_grpc_timeout: timeout,
-            retry_policy: retry::policy(rule.retries.as_ref()),
+            retry_policy: retry::policy(self.ctx, rule.retries.as_ref()),
             ..Default::default()
         };
         let mut authority = Changes::of(rule.headers.as_ref()).authority().map(str::to_owned);

@@ -45,7 +45,7 @@ pub(in super::super) fn sidecar(ctx: &Context<'_>, name: &str) -> route::RouteCo
     for (host, service) in &services {
         let routes = claims.get(*host).map(|r| routes(ctx, r, &source)).unwrap_or_default();
         let routes = if routes.is_empty() {
-            vec![to_service(service, port)]
+            vec![to_service(ctx, service, port)]
         } else {
             routes
         };
@@ -169,7 +169,7 @@ fn domains(ctx: &Context<'_>, service: &Service) -> Vec<String> {
 /// Hosts that nobody knows.
 fn unknown(ctx: &Context<'_>) -> route::VirtualHost {
     let everything = vec!["*".to_owned()];
-    if ctx.store.mesh().registry_only() {
+    if ctx.registry_only() {
         let route = route::Route {
             name: "block_all".to_owned(),
             action: Some(status(502)),
