@@ -96,8 +96,7 @@ macro_rules! any_object {
         pub(super) fn kubernetes_object(kind: Kind, value: &Value) -> Result<AnyObject, Vec<FieldError>> {
             match kind {
                 $(Kind::$kubernetes => kubernetes(value)
-                    .map(|(object, warnings)| AnyObject::$kubernetes(Kubernetes { object, warnings }))
-                    .map_err(|e| vec![e]),)*
+                    .map(|(object, warnings)| AnyObject::$kubernetes(Kubernetes { object, warnings })),)*
                 // Istio's kinds were read by the caller.
                 other => Err(vec![FieldError::error("kind", format!("{other} is not a kind of Kubernetes"))]),
             }

@@ -9,6 +9,7 @@ use super::{
     AnyObject, FieldError, Kind, Object, ObjectMeta,
     error::{At, Findings, write_field},
     object::{Spec, kubernetes_object},
+    shape::deserialize_all,
 };
 
 /// Reads a document: `value` is the whole of it, from `apiVersion` to `spec`.
@@ -128,7 +129,7 @@ struct Metadata {
 }
 
 fn istio<T: Spec>(value: Value) -> Result<Object<T>, Vec<FieldError>> {
-    let document: Document<T> = deserialize(value).map_err(|e| vec![e])?;
+    let document: Document<T> = deserialize_all(value)?;
     let m = document.metadata;
     Ok(Object {
         meta: ObjectMeta {
@@ -145,20 +146,11 @@ fn istio<T: Spec>(value: Value) -> Result<Object<T>, Vec<FieldError>> {
     })
 }
 
-/// Reads any type from JSON; the error names the field and speaks of YAML, not of Rust.
-///
-/// # Errors
-/// The first thing that has the wrong shape.
-pub fn deserialize<T: DeserializeOwned>(value: Value) -> Result<T, FieldError> {
-    serde_path_to_error::deserialize(value).map_err(|e| {
-        let path = write_path(e.path());
-        FieldError::error(path, plain_words(&e.inner().to_string()))
-    })
-}
-
 /// Reads a Kubernetes object. Fields that its type does not know come back as warnings.
-pub(super) fn kubernetes<T: DeserializeOwned + Serialize>(value: &Value) -> Result<(T, Vec<FieldError>), FieldError> {
-    let object: T = deserialize(value.clone())?;
+pub(super) fn kubernetes<T: DeserializeOwned + Serialize>(
+    value: &Value,
+) -> Result<(T, Vec<FieldError>), Vec<FieldError>> {
+    let object: T = deserialize_all(value.clone())?;
     let mut warnings = Vec::new();
     if let Ok(known) = serde_json::to_value(&object) {
         unknown_fields(value, &known, &mut String::new(), &mut warnings);
@@ -202,100 +194,4 @@ fn is_empty(value: &Value) -> bool {
         Value::Array(list) => list.is_empty(),
         _ => false,
     }
-}
-
-fn write_path(path: &serde_path_to_error::Path) -> String {
-    use serde_path_to_error::Segment;
-    let mut out = String::new();
-    for segment in path {
-        let first = out.is_empty();
-        let _ = match segment {
-            Segment::Seq { index } => write!(out, "[{index}]"),
-            Segment::Map { key } => write_field(&mut out, key, first),
-            Segment::Enum { variant } => write_field(&mut out, variant, first),
-            Segment::Unknown => Ok(()),
-        };
-    }
-    if out.is_empty() { ".".to_owned() } else { out }
-}
-
-/// Serde's message in the words of somebody who writes YAML.
-fn plain_words(message: &str) -> String {
-    if let Some(rest) = message.strip_prefix("unknown field ") {
-        return unknown(rest, "field");
-    }
-    if let Some(rest) = message.strip_prefix("unknown variant ") {
-        return unknown(rest, "value");
-    }
-    let Some((found, expected)) = message
-        .strip_prefix("invalid type: ")
-        .or_else(|| message.strip_prefix("invalid value: "))
-        .and_then(|rest| rest.rsplit_once(", expected "))
-    else {
-        return message.to_owned();
-    };
-    let found = found
-        .replace('`', "")
-        .replace("null", "nothing")
-        .replace("sequence", "a list")
-        .replace("map", "a map");
-    let advice =
-        if expected == "a string" && !found.contains("a list") && !found.contains("a map") && found != "nothing" {
-            "; put it in quotes"
-        } else if found == "nothing" {
-            "; give it a value or leave the field out"
-        } else {
-            ""
-        };
-    format!("must be {}, not {found}{advice}", type_name(expected))
-}
-
-/// The name of a Rust type in the words of somebody who writes YAML.
-fn type_name(expected: &str) -> &str {
-    match expected {
-        "u16" => "a whole number from 0 to 65535",
-        "u32" => "a whole number from 0 to 4294967295",
-        "i32" => "a whole number from -2147483648 to 2147483647",
-        "u64" => "a whole number that is not negative",
-        "i64" => "a whole number",
-        "f64" => "a number",
-        "a boolean" => "true or false",
-        "a string" => "text",
-        "a sequence" => "a list",
-        other if other.starts_with("struct ") || other == "a map" => "a map of fields",
-        other => other,
-    }
-}
-
-/// `rest` is "`found`, expected one of `a`, `b`".
-fn unknown(rest: &str, what: &str) -> String {
-    let mut names = rest.split('`').skip(1).step_by(2);
-    let found = names.next().unwrap_or_default();
-    let known: Vec<&str> = names.collect();
-    let nearest = known
-        .iter()
-        .map(|name| (distance(found, name), name))
-        .min()
-        .filter(|(d, _)| *d <= 2);
-    match nearest {
-        Some((_, name)) => format!("unknown {what} {found:?}; did you mean {name:?}?"),
-        None if known.is_empty() => format!("unknown {what} {found:?}; nothing can stand here"),
-        None => format!("unknown {what} {found:?}; known are {}", known.join(", ")),
-    }
-}
-
-/// Edits that lead from one word to the other (Levenshtein), without regard to case.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.to_lowercase().chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.to_lowercase().chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let substitute = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = substitute.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }

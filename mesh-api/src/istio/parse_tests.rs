@@ -67,6 +67,35 @@ fn errors_of_shape_name_field_and_remedy() {
 }
 
 #[test]
+fn every_wrong_field_is_reported_at_once() {
+    let errors = read(
+        "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: x, labls: {}}
+spec:
+  host: [a]
+  http:
+  - timeout: 5
+    route: [{weight: x}, {weight: y, destination: {hst: a}}]
+",
+    )
+    .unwrap_err();
+    let paths: Vec<&str> = errors.iter().map(|error| error.path.as_str()).collect();
+    assert_eq!(
+        paths,
+        [
+            "metadata.labls",
+            "spec.host",
+            "spec.http[0].timeout",
+            "spec.http[0].route[0].weight",
+            "spec.http[0].route[1].weight",
+            "spec.http[0].route[1].destination.hst",
+        ]
+    );
+}
+
+#[test]
 fn errors_of_the_envelope() {
     for (yaml, path, words) in [
         (
