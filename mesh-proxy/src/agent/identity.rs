@@ -54,6 +54,7 @@ impl Agent {
             let options = proxy::ProxyOptions {
                 listen: vec![([127, 0, 0, 1], names::port::DNS).into()],
                 resolv_conf: "/etc/resolv.conf".into(),
+                upstreams: Vec::new(),
             };
             proxy::start(options, config.names()).await?;
         }
