@@ -31,7 +31,7 @@ fn ask(from: Option<&Space>, to: SocketAddr) -> Result<String, String> {
 
 #[test]
 fn pods_reach_each_other_and_nothing_else() {
-    let Some(network) = e2e::network_or_skip("pods_reach_each_other_and_nothing_else") else {
+    let Some(network) = e2e::testing::network_or_skip("pods_reach_each_other_and_nothing_else") else {
         return;
     };
     let (a, b) = (network.add("a").expect("pod"), network.add("b").expect("pod"));
@@ -73,7 +73,7 @@ fn pods_reach_each_other_and_nothing_else() {
 
 #[test]
 fn nothing_stays_behind() {
-    let Some(network) = e2e::network_or_skip("nothing_stays_behind") else {
+    let Some(network) = e2e::testing::network_or_skip("nothing_stays_behind") else {
         return;
     };
     let space = network.add("gone").expect("pod");

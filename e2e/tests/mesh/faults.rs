@@ -1,0 +1,80 @@
+//! When services fail.
+
+use crate::lab::Lab;
+
+#[test]
+fn retries_make_up_for_chaos() {
+    let labs = [
+        "services/catalog.yaml",
+        "services/webapp.yaml",
+        "ch2/ingress-gateway.yaml",
+    ];
+    let Some(lab) = Lab::start("retries_make_up_for_chaos", &labs) else {
+        return;
+    };
+    lab.apply(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: catalog}\nspec:\n  hosts: [catalog]\n  \
+         http: [{retries: {attempts: 0}, route: [{destination: {host: catalog}}]}]\n",
+    );
+    let good = |count: usize| {
+        (0..count)
+            .filter(|_| {
+                lab.ingress("webapp", "/api/catalog", &[])
+                    .is_ok_and(|a| a.status == 200)
+            })
+            .count()
+    };
+    lab.until("the gateway serves", || good(5) == 5);
+
+    let catalog = lab.mesh.pod("catalog").expect("a pod");
+    let blowup = e2e::runner::Call {
+        method: http::Method::POST,
+        body: r#"{"active":true,"type":"500","percentage":50}"#.into(),
+        ..e2e::runner::Call::get((std::net::Ipv4Addr::LOCALHOST, 3000).into(), "/blowup")
+    };
+    assert_eq!(
+        lab.mesh.http_from(&catalog.name, blowup).expect("an answer").status,
+        200
+    );
+    let without = good(100);
+    assert!((25..=75).contains(&without), "{without} of 100 without retries");
+
+    lab.apply_lab("ch2/catalog-virtualservice.yaml");
+    lab.until("the retries", || good(20) >= 17);
+    let with = good(100);
+    assert!(with >= 85, "{with} of 100 with retries");
+}
+
+#[test]
+fn exact_failures_of_the_labs_backend_are_retried() {
+    let labs = [
+        "ch6/simple-web.yaml",
+        "ch6/simple-backend-periodic-failure-503.yaml",
+        "ch6/simple-web-gateway.yaml",
+    ];
+    let service = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: simple-backend}\n---\napiVersion: v1\nkind: Service\nmetadata: {name: simple-backend}\n\
+                   spec:\n  selector: {app: simple-backend}\n  ports: [{name: http, port: 80, targetPort: 8080}]\n";
+    let Some(lab) = Lab::start_with("exact_failures_of_the_labs_backend_are_retried", &labs, service) else {
+        return;
+    };
+    let good = |count: usize| {
+        (0..count)
+            .filter(|_| {
+                lab.ingress("simple-web.istioinaction.io", "/", &[])
+                    .is_ok_and(|a| a.status == 200)
+            })
+            .count()
+    };
+    lab.until("the gateway serves", || good(1) == 1);
+    // Istio's default is two retries: of four tries in a row one is good, so at most one request in two fails.
+    let by_default = good(12);
+    assert!(by_default >= 5, "{by_default} of 12");
+    lab.apply_lab("ch6/simple-backend-enable-retry.yaml");
+    lab.until("two attempts", || good(1) == 1);
+    lab.apply(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: simple-backend-vs}\nspec:\n  hosts: [simple-backend]\n  \
+         http: [{route: [{destination: {host: simple-backend}}], retries: {attempts: 4, retryOn: '5xx'}}]\n",
+    );
+    lab.until("four attempts always find the good one", || good(8) == 8);
+    assert_eq!(good(20), 20);
+}

@@ -1,0 +1,12 @@
+//! The whole mesh: real capture, proxies, control plane and certificates, from ordinary YAML.
+//!
+//! Each test starts a mesh of its own, one after the other, since all of them use every core. They need root, iptables and
+//! iproute2, and the workspace's programs built beside this test; where something is missing they say so and pass, but not
+//! under `CI=true`.
+
+mod change;
+mod faults;
+mod lab;
+mod protocols;
+mod routing;
+mod security;

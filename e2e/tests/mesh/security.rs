@@ -1,0 +1,71 @@
+//! Who may talk, and what others can read.
+
+use e2e::netns::capture::holding;
+
+use crate::lab::Lab;
+
+const CANARY: &str = "canary-5c1f0e9a";
+
+fn mode(mode: &str) -> String {
+    format!(
+        "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {{name: default, namespace: istio-system}}\nspec: {{mtls: {{mode: {mode}}}}}\n"
+    )
+}
+
+#[test]
+fn strict_refuses_plaintext_and_hides_what_is_said() {
+    let Some(lab) = Lab::start(
+        "strict_refuses_plaintext_and_hides_what_is_said",
+        &["services/catalog.yaml"],
+    ) else {
+        return;
+    };
+    let load = format!("load http://catalog.istioinaction/items?word={CANARY} --requests 5 --header x-word:{CANARY}");
+    let answered = |pod: &str| lab.client(pod, &load)["ok"].as_u64().unwrap_or_default();
+    lab.until("the client with a sidecar is served", || answered("inside") == 5);
+
+    // PERMISSIVE, the default: plaintext is served and can be read, and between sidecars there is TLS already.
+    let capture = lab.mesh.capture().expect("a capture");
+    assert_eq!(answered("outside"), 5, "plaintext is served");
+    assert!(
+        holding(&capture.stop().expect("packets"), CANARY.as_bytes()) > 0,
+        "the capture sees plaintext"
+    );
+    let capture = lab.mesh.capture().expect("a capture");
+    assert_eq!(answered("inside"), 5);
+    let packets = capture.stop().expect("packets");
+    assert!(packets.len() > 10, "the requests went over the bridge");
+    assert_eq!(
+        holding(&packets, CANARY.as_bytes()),
+        0,
+        "between sidecars nothing can be read"
+    );
+
+    lab.apply(&mode("STRICT"));
+    lab.until("plaintext is refused", || answered("outside") == 0);
+    let capture = lab.mesh.capture().expect("a capture");
+    assert_eq!(answered("inside"), 5, "the sidecar is served");
+    assert_eq!(holding(&capture.stop().expect("packets"), CANARY.as_bytes()), 0);
+    assert_eq!(answered("outside"), 0);
+
+    lab.apply(&mode("PERMISSIVE"));
+    lab.until("plaintext is served again", || answered("outside") == 5);
+}
+
+#[test]
+fn registry_only_keeps_unknown_hosts_out() {
+    let sidecar = "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: default}\nspec: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}\n";
+    let web = "apiVersion: v1\nkind: Pod\nmetadata: {name: plain, namespace: default}\nspec:\n  \
+               containers: [{name: web, image: httpbin, ports: [{containerPort: 80}]}]\n";
+    let Some(lab) = Lab::start_with("registry_only_keeps_unknown_hosts_out", &[], web) else {
+        return;
+    };
+    let plain = lab.mesh.pod("plain").expect("a pod").ip;
+    let load = format!("load http://{plain}/ --requests 1");
+    let answered = || lab.client("inside", &load)["ok"] == 1;
+    lab.until("ALLOW_ANY lets it through", answered);
+    lab.apply(sidecar);
+    lab.until("REGISTRY_ONLY does not", || !answered());
+    lab.mesh.delete("Sidecar", "istioinaction", "default").expect("deleted");
+    lab.until("ALLOW_ANY again", answered);
+}
