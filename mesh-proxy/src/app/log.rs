@@ -1,5 +1,7 @@
 //! Logging of the process, with levels that the admin API can change.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -15,7 +17,11 @@ pub(super) fn start(levels: &str) -> anyhow::Result<LogControl> {
     let (filter, control) = LogControl::new(from_env.as_deref().unwrap_or(levels)).map_err(anyhow::Error::msg)?;
     tracing_subscriber::registry()
         .with(filter)
-        .with(fmt::layer().with_writer(std::io::stderr))
+        .with(
+            fmt::layer()
+                .with_ansi(std::io::stderr().is_terminal())
+                .with_writer(std::io::stderr),
+        )
         .try_init()?;
     Ok(control)
 }

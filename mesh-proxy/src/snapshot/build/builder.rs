@@ -147,6 +147,11 @@ impl Builder {
         self
     }
 
+    /// What all threads share.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Takes an update.
     pub fn apply(&mut self, update: &Update, source: Source) -> Applied {
         let mut changes = Changes::default();

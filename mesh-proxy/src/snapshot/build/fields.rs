@@ -300,7 +300,7 @@ fn route(message: &str) -> Option<&'static [&'static str]> {
             "hedge_policy",
             "max_stream_duration",
         ],
-        "envoy.config.route.v3.RouteAction.MaxStreamDuration" => &["grpc_timeout_header_max"],
+        "envoy.config.route.v3.RouteAction.MaxStreamDuration" => &["max_stream_duration", "grpc_timeout_header_max"],
         "envoy.config.route.v3.RouteAction.UpgradeConfig" => &["upgrade_type", "enabled"],
         "envoy.config.route.v3.HedgePolicy" => &["hedge_on_per_try_timeout"],
         "envoy.config.route.v3.RouteAction.RequestMirrorPolicy" => {

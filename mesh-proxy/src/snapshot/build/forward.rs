@@ -29,6 +29,15 @@ pub(super) fn forward(value: &route::RouteAction) -> Result<Forward> {
         Ok(ClusterNotFoundResponseCode::InternalServerError) => StatusCode::INTERNAL_SERVER_ERROR,
         Err(_) => return Err(Invalid::not_implemented("cluster_not_found_response_code")),
     };
+    let longest = value
+        .max_stream_duration
+        .as_ref()
+        .and_then(|m| duration(m.max_stream_duration.as_ref()));
+    if longest.is_some_and(|d| !d.is_zero()) {
+        return Err(
+            Invalid::new("not implemented, except 0 for no limit").under("max_stream_duration.max_stream_duration")
+        );
+    }
     #[allow(deprecated)]
     let max_grpc_timeout = value
         .max_stream_duration

@@ -1,1 +1,0 @@
-//! Conversions and the builder.
