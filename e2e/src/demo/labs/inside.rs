@@ -21,14 +21,14 @@ pub(super) fn run(stage: &mut Stage) -> Result<Findings> {
             .unwrap_or_default()
     };
 
-    let listeners = names(&section("ListenersConfigDump")["dynamic_listeners"], |l| &l["name"]);
-    let clusters = names(&section("ClustersConfigDump")["dynamic_active_clusters"], |c| {
+    let listeners = names(&section(".ListenersConfigDump")["dynamic_listeners"], |l| &l["name"]);
+    let clusters = names(&section(".ClustersConfigDump")["dynamic_active_clusters"], |c| {
         &c["cluster"]["name"]
     });
-    let routes = names(&section("RoutesConfigDump")["dynamic_route_configs"], |r| {
+    let routes = names(&section(".RoutesConfigDump")["dynamic_route_configs"], |r| {
         &r["route_config"]["name"]
     });
-    let endpoints = names(&section("EndpointsConfigDump")["dynamic_endpoint_configs"], |e| {
+    let endpoints = names(&section(".EndpointsConfigDump")["dynamic_endpoint_configs"], |e| {
         &e["endpoint_config"]["cluster_name"]
     });
     for (what, found) in [
