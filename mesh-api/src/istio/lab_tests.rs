@@ -1,5 +1,7 @@
 //! Manifests as people write them must be read unchanged, without a warning.
 
+use serde_json::{Value, json};
+
 use super::parse;
 
 const ROUTING: &str = r#"
@@ -250,12 +252,70 @@ fn manifests_are_read_unchanged() {
         ("patches", PATCHES),
         ("workloads", WORKLOADS),
     ] {
-        let documents: Vec<serde_json::Value> = serde_saphyr::from_multiple(text).unwrap();
+        let documents: Vec<Value> = serde_saphyr::from_multiple(text).unwrap();
         assert!(documents.len() > 1, "{name}");
         for document in documents {
             let text = |key: &str| document[key].as_str().unwrap_or_default().to_owned();
             let object = parse(&text("apiVersion"), &text("kind"), document.clone()).unwrap();
             assert_eq!(object.warnings(), [], "{name}: {} {}", object.kind(), object.name());
+        }
+    }
+}
+
+/// Whatever stands in the place of a value: an object or errors with paths, and no panic.
+#[test]
+fn nothing_that_is_written_causes_a_panic() {
+    fn pointers(value: &Value, here: &str, out: &mut Vec<String>) {
+        out.push(here.to_owned());
+        match value {
+            Value::Object(map) => {
+                for (key, inner) in map {
+                    pointers(
+                        inner,
+                        &format!("{here}/{}", key.replace('~', "~0").replace('/', "~1")),
+                        out,
+                    );
+                }
+            }
+            Value::Array(list) => {
+                for (i, inner) in list.iter().enumerate() {
+                    pointers(inner, &format!("{here}/{i}"), out);
+                }
+            }
+            _ => {}
+        }
+    }
+    let strange = [
+        Value::Null,
+        json!(true),
+        json!(-1),
+        json!(u64::MAX),
+        json!(1e300),
+        json!(""),
+        json!("*"),
+        json!("ä/ö:-1\u{0}"),
+        json!([]),
+        json!([[]]),
+        json!({}),
+        json!({"": {"": null}}),
+    ];
+    for text in [ROUTING, RESILIENCE, PATCHES, WORKLOADS] {
+        for document in serde_saphyr::from_multiple::<Value>(text).unwrap() {
+            let mut places = Vec::new();
+            pointers(&document, "", &mut places);
+            for place in places {
+                for value in &strange {
+                    let mut changed = document.clone();
+                    *changed.pointer_mut(&place).unwrap() = value.clone();
+                    let text = |key: &str| document[key].as_str().unwrap_or_default().to_owned();
+                    if let Err(errors) = parse(&text("apiVersion"), &text("kind"), changed) {
+                        assert!(
+                            errors.iter().all(|e| !e.path.is_empty() && !e.message.is_empty()),
+                            "{place} {value}"
+                        );
+                    }
+                }
+            }
         }
     }
 }
@@ -272,8 +332,7 @@ fn folder_is_read_unchanged() {
                 folders.push(path);
                 continue;
             }
-            let documents: Vec<serde_json::Value> =
-                serde_saphyr::from_multiple(&std::fs::read_to_string(&path).unwrap()).unwrap();
+            let documents: Vec<Value> = serde_saphyr::from_multiple(&std::fs::read_to_string(&path).unwrap()).unwrap();
             for document in documents.into_iter().filter(|d| d["kind"].is_string()) {
                 let text = |key: &str| document[key].as_str().unwrap_or_default().to_owned();
                 match parse(&text("apiVersion"), &text("kind"), document.clone()) {

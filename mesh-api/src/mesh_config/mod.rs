@@ -165,6 +165,8 @@ message! {
     pub struct OutboundTrafficPolicy {
         /// Refused, or passed on.
         pub mode: MeshOutboundMode,
+        /// TLS towards them, with ALLOW_ANY_DYNAMIC_DNS.
+        pub tls_settings: Option<ClientTlsSettings>,
     }
 
     /// Where inbound traffic is sent in the pod.
@@ -254,6 +256,7 @@ message! {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ServiceScopeConfig {
     /// Namespaces that it is for.
+    #[serde(alias = "namespacesSelector")]
     pub namespace_selector: Option<LabelSelector>,
     /// Services that it is for.
     pub services_selector: Option<LabelSelector>,

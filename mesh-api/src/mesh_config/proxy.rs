@@ -91,7 +91,10 @@ settings! {
         pub proxy_headers: Option<ProxyHeaders> = None,
         /// How long entries of the access log may wait.
         pub file_flush_interval: Option<Duration> = None,
+        /// Whether metrics are sent compressed.
+        pub stats_compression: Option<Value> = None,
         /// How many kilobytes of the access log may wait.
+        #[serde(alias = "fileFlushMinSizeKB")]
         pub file_flush_min_size_kb: Option<u32> = None,
     }
 }
@@ -388,6 +391,7 @@ impl ProxyConfig {
             ("availabilityZone", !self.availability_zone.is_empty()),
             ("sds", self.sds.is_some()),
             ("privateKeyProvider", self.private_key_provider.is_some()),
+            ("statsCompression", self.stats_compression.is_some()),
             (
                 "proxyBootstrapTemplatePath",
                 !self.proxy_bootstrap_template_path.is_empty(),
