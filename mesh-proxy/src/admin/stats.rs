@@ -118,9 +118,16 @@ fn refresh(state: &State) {
     stats
         .gauge("listener_manager.total_listeners_active")
         .set(count(snapshot.listeners.len()));
-    let overflowed = stats.counter("istio.series_overflow");
-    overflowed.reset();
-    overflowed.add(stats.istio.overflowed.get());
+    let logs = crate::telemetry::access_log::totals();
+    for (name, value) in [
+        ("istio.series_overflow", stats.istio.overflowed.get()),
+        ("filesystem.write_completed", logs.written),
+        ("access_log_file.write_dropped", logs.dropped),
+    ] {
+        let counter = stats.counter(name);
+        counter.reset();
+        counter.add(value);
+    }
 }
 
 fn as_text(stats: &[Stat]) -> String {

@@ -19,3 +19,6 @@ pub use flags::ResponseFlags;
 pub use request::{RequestContext, RequestRecord};
 pub use tcp::{TcpContext, TcpRecord};
 pub use worker::WorkerTelemetry;
+
+#[cfg(test)]
+mod testing;

@@ -340,3 +340,7 @@ fn value(kind: Kind) -> ProtoValue {
 fn string(key: &str, text: &str) -> (String, ProtoValue) {
     (key.to_owned(), value(Kind::StringValue(text.to_owned())))
 }
+
+#[cfg(test)]
+#[path = "peer_tests.rs"]
+mod tests;

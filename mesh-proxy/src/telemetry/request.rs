@@ -189,3 +189,7 @@ pub fn finish(record: &RequestRecord, ctx: &RequestContext<'_>) {
         access_log::log_request(log, record, ctx.conn);
     }
 }
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;
