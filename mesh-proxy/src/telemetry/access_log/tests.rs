@@ -52,12 +52,12 @@ fn text(format: &str, record: &RequestRecord) -> String {
 
 #[test]
 fn istios_default_line() {
-    let expected = "[2026-11-18T09:06:40.123Z] \"POST /items?id=7 HTTP/1.1\" 503 UF \
+    let expected = "[2026-11-18T11:06:40.123Z] \"POST /items?id=7 HTTP/1.1\" 503 UF \
         upstream_reset_before_response_started - \"-\" 3 91 42 - \"-\" \"curl/8\" \"id-1\" \"catalog\" \
         \"10.0.0.1:8080\" inbound|8080|| - 10.0.0.1:8080 10.0.0.9:4000 - -\n";
     assert_eq!(text(ISTIO_TEXT, &record()), expected);
     assert!(LogFormat::text(ISTIO_TEXT).expect("it compiles").wants_headers());
-    assert!(line(&LogFormat::envoy_default(), &record()).starts_with("[2026-11-18T09:06:40.123Z] \"POST /items"));
+    assert!(line(&LogFormat::envoy_default(), &record()).starts_with("[2026-11-18T11:06:40.123Z] \"POST /items"));
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn operators() {
             "%GRPC_STATUS% %GRPC_STATUS(SNAKE_STRING)% %GRPC_STATUS_NUMBER%",
             "Unavailable UNAVAILABLE 14",
         ),
-        ("%START_TIME(%Y/%m/%d %H:%M:%S)%", "2026/11/18 09:06:40"),
+        ("%START_TIME(%Y/%m/%d %H:%M:%S)%", "2026/11/18 11:06:40"),
         ("%START_TIME(%s.%3f)%", "1795000000.123"),
         ("%RESPONSE_FLAGS_LONG%", "UpstreamConnectionFailure"),
         (
