@@ -1,6 +1,7 @@
 //! Ferromesh without Kubernetes: pods as network namespaces, a runner for ordinary Kubernetes YAML, and the sample
 //! application that the scenarios talk to.
 
+pub mod bench;
 pub mod demo;
 pub mod interrupt;
 pub mod netns;

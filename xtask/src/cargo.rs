@@ -38,8 +38,12 @@ pub(crate) fn run(what: &str, args: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Folder of the programs that `cargo build` makes.
+/// Where cargo puts what it builds.
+pub(crate) fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// Folder of the programs that a plain `cargo build` makes.
 pub(crate) fn bin_dir() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    target.join("debug")
+    target_dir().join("debug")
 }

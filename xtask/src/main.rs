@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything that a developer or a newcomer runs.
 
+mod bench;
 mod cargo;
 mod demo;
 mod setup;
@@ -27,6 +28,8 @@ enum Command {
     Test(test::Options),
     /// Write the generated files (CRD manifests under charts/) anew.
     Codegen,
+    /// Measure a release build on this machine: `propagation` or `footprint`.
+    Bench(bench::Options),
     /// Format check, clippy with warnings denied, dependency rules.
     Lint,
     /// Install what tests and the demo need (Debian packages, a real Envoy as the oracle) and say where it is.
@@ -37,9 +40,20 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Codegen => cargo::run(
             "codegen",
-            &["test", "-p", "mesh-api", "--lib", "crd", "--", "--ignored", "write"],
+            &[
+                "test",
+                "--quiet",
+                "-p",
+                "mesh-api",
+                "--lib",
+                "crd::tests::write_files",
+                "--",
+                "--ignored",
+                "--exact",
+            ],
         ),
         Command::Lint => test::lint(),
         Command::Setup => setup::all(),

@@ -1,0 +1,45 @@
+//! `cargo xtask bench`: release builds, then the measurements of the bench program.
+
+use anyhow::{Context, Result, bail};
+
+use crate::{cargo, setup};
+
+/// What to measure.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// `propagation` (from a change in the folder to the last proxy) or `footprint` (memory, start-up, sizes), and its options.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    what: Vec<String>,
+}
+
+/// Installs, builds as users would run it, measures.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    setup::packages()?;
+    println!("Building with --release (link-time optimisation: some minutes the first time)");
+    cargo::run(
+        "the build",
+        &[
+            "build",
+            "--release",
+            "-p",
+            "mesh-proxy",
+            "-p",
+            "mesh-control",
+            "-p",
+            "mesh-cni",
+            "-p",
+            "e2e",
+            "--bins",
+        ],
+    )?;
+    let programs = cargo::target_dir().join("release");
+    let status = std::process::Command::new(programs.join("e2e-bench"))
+        .args(&options.what)
+        .env("FERROMESH_BIN_DIR", &programs)
+        .status()
+        .context("cannot start the bench program")?;
+    if !status.success() {
+        bail!("the bench ended with {status}");
+    }
+    Ok(())
+}
