@@ -56,6 +56,9 @@ pub fn check_outline(bootstrap: &Bootstrap) -> Vec<Invalid> {
     out
 }
 
+/// A name with the message of that name.
+type Encoded = (String, Vec<u8>);
+
 /// Hands the static resources to the builder and publishes nothing. Gives all refusals, with paths from the bootstrap's top.
 pub fn load_static(bootstrap: &Bootstrap, builder: &mut Builder) -> (Option<crate::snapshot::Snapshot>, Vec<Invalid>) {
     let Some(resources) = &bootstrap.static_resources else {
@@ -69,7 +72,7 @@ pub fn load_static(bootstrap: &Bootstrap, builder: &mut Builder) -> (Option<crat
         .map(|l| (listener_name(l), l.encode_to_vec()));
     let mut snapshot = None;
     let mut refused = Vec::new();
-    let groups: [(&str, &str, Vec<(String, Vec<u8>)>); 3] = [
+    let groups: [(&str, &str, Vec<Encoded>); 3] = [
         (type_url::SECRET, "secrets", secrets.collect()),
         (type_url::CLUSTER, "clusters", clusters.collect()),
         (type_url::LISTENER, "listeners", listeners.collect()),

@@ -115,7 +115,7 @@ impl Agent {
             }
             return Err(errors);
         };
-        Self::complete(role, args, environment, config, &pod, &namespace, *ip, &ips).map_err(|e| vec![e])
+        Self::complete(role, args, environment, &config, &pod, &namespace, *ip, &ips).map_err(|e| vec![e])
     }
 
     #[allow(clippy::too_many_arguments, reason = "the checked parts of one environment")]
@@ -123,7 +123,7 @@ impl Agent {
         role: Role,
         args: &AgentArgs,
         environment: &Environment,
-        config: ProxyConfig,
+        config: &ProxyConfig,
         pod: &str,
         namespace: &str,
         ip: IpAddr,
@@ -152,7 +152,7 @@ impl Agent {
             service_account: &identity.service_account,
             ips,
         };
-        let metadata = metadata(&facts, environment, &config, &ports, &mut warnings);
+        let metadata = metadata(&facts, environment, config, &ports, &mut warnings);
         let certificate = Arc::new(ArcSwapOption::empty());
         let target = |address: &str, roots: &str, present: bool| {
             let (host, port) = host_port(address)?;

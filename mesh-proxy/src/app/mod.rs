@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use mesh_api::envoy::pb::envoy::config::bootstrap::v3::Bootstrap;
 use prost::Message;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::admin::{self, CommandLine, LogControl};
@@ -257,8 +257,12 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         tokio::spawn(xds::run(source, config.clone(), last_good));
     }
 
-    wait_for_the_end(&shared, &mut asked).await?;
-    drain::drain(&shared, *limits).await;
+    let mut signals = Signals::new()?;
+    wait_for_the_end(&shared, &mut asked, &mut signals).await;
+    tokio::select! {
+        () = drain::drain(&shared, *limits) => {}
+        signal = signals.any() => tracing::info!("{signal} again: ending at once"),
+    }
     Ok(())
 }
 
@@ -295,32 +299,47 @@ fn admin_options(settings: &Settings, commands: mpsc::UnboundedSender<admin::Com
     }
 }
 
-/// SIGTERM, SIGINT, or the admin API.
-async fn wait_for_the_end(shared: &Shared, asked: &mut mpsc::UnboundedReceiver<admin::Command>) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+/// Signals that end the program.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn any(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// A signal, or the admin API.
+async fn wait_for_the_end(shared: &Shared, asked: &mut mpsc::UnboundedReceiver<admin::Command>, signals: &mut Signals) {
     loop {
         tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM"),
-            _ = interrupt.recv() => tracing::info!("SIGINT"),
+            signal = signals.any() => {
+                tracing::info!("{signal}");
+                return;
+            }
             command = asked.recv() => match command {
-                Some(admin::Command::Quit) => tracing::info!("asked to end by the admin API"),
+                Some(admin::Command::Quit) => {
+                    tracing::info!("asked to end by the admin API");
+                    return;
+                }
                 Some(admin::Command::Drain { .. }) => {
                     tracing::info!("asked to drain by the admin API");
                     shared.drain.send_replace(Drain::Draining);
-                    continue;
                 }
                 None => std::future::pending().await,
             },
         }
-        // A second signal ends it at once.
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            std::process::exit(1);
-        });
-        return Ok(());
     }
 }

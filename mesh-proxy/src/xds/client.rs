@@ -72,10 +72,10 @@ pub async fn run(settings: Settings, config: Arc<Config>, last_good: Option<Last
         let wait = jitter(retry);
         match end {
             Ok(()) => {
-                tracing::info!(retry_in = ?wait, "the control plane closed the stream; configuration stays in force")
+                tracing::info!(retry_in = ?wait, "the control plane closed the stream; configuration stays in force");
             }
             Err(e) => {
-                tracing::warn!(retry_in = ?wait, "no stream to the control plane: {e:#}; configuration stays in force")
+                tracing::warn!(retry_in = ?wait, "no stream to the control plane: {e:#}; configuration stays in force");
             }
         }
         tokio::time::sleep(wait).await;
@@ -188,6 +188,7 @@ fn forget(config: &Config, gone: &[Update]) {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 fn refused(status: tonic::Status) -> anyhow::Error {
     anyhow::anyhow!("{:?}: {}", status.code(), status.message())
 }

@@ -23,6 +23,7 @@ use super::listener::listener;
 use super::route::route_table;
 use super::secret::{Secrets, secret};
 use super::strict::check;
+use super::update::{Applied, Incoming, Rejection, Update, Wants};
 use crate::shared::Shared;
 use crate::snapshot::resources::{Rejected, Resource, Source};
 use crate::snapshot::{Cluster, Discovery, DnsOptions, Listener, RouteAction, RouteTable, Secret, Snapshot, Target};
@@ -31,86 +32,18 @@ use crate::telemetry::stats::ClusterStats;
 /// How long an object waits for what it depends on before it is put in force without. Envoy's default for one fetch.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Messages of one type that came together.
-#[derive(Debug, Clone, Default)]
-pub struct Update {
-    /// Type of all of them.
-    pub type_url: String,
-    /// New and changed ones.
-    pub set: Vec<Incoming>,
-    /// Names of those that are gone.
-    pub remove: Vec<String>,
-    /// `set` is all there is (state of the world): whatever else came dynamically is gone.
-    pub complete: bool,
-}
-
-/// One message.
-#[derive(Debug, Clone)]
-pub struct Incoming {
-    /// Resource name.
-    pub name: String,
-    /// Version, as the sender names it.
-    pub version: String,
-    /// The encoded message.
-    pub bytes: Vec<u8>,
-}
-
-/// What an update did.
-#[derive(Debug, Default)]
-pub struct Applied {
-    /// To be put in force, when anything changed.
-    pub snapshot: Option<Snapshot>,
-    /// What was refused; the versions before stay.
-    pub rejected: Vec<Rejection>,
-}
-
-/// One refused field.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rejection {
-    /// Type of the resource.
-    pub type_url: String,
-    /// Name of the resource.
-    pub name: String,
-    /// Field; empty for the whole message.
-    pub path: String,
-    /// Why, and what to do.
-    pub message: String,
-}
-
-impl std::fmt::Display for Rejection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let kind = self.type_url.rsplit('.').next().unwrap_or(&self.type_url);
-        write!(f, "{kind} {:?}: ", self.name)?;
-        if !self.path.is_empty() {
-            write!(f, "{}: ", self.path)?;
-        }
-        f.write_str(&self.message)
-    }
-}
-
-/// Names that the objects need from the control plane.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wants {
-    /// EDS.
-    pub endpoints: BTreeSet<String>,
-    /// RDS.
-    pub routes: BTreeSet<String>,
-    /// SDS over ADS.
-    pub secrets: BTreeSet<String>,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct Builder {
-    shared: Arc<Shared>,
-    secrets: Secrets,
-    clusters: BTreeMap<String, Entry<Cluster>>,
-    routes: BTreeMap<String, Entry<RouteTable>>,
-    listeners: BTreeMap<String, Entry<Listener>>,
-    assigned: BTreeMap<String, Vec<EndpointSpec>>,
-    resolved: BTreeMap<String, Vec<Vec<IpAddr>>>,
-    version: u64,
-    patience: Duration,
+    pub(super) shared: Arc<Shared>,
+    pub(super) secrets: Secrets,
+    pub(super) clusters: BTreeMap<String, Entry<Cluster>>,
+    pub(super) routes: BTreeMap<String, Entry<RouteTable>>,
+    pub(super) listeners: BTreeMap<String, Entry<Listener>>,
+    pub(super) assigned: BTreeMap<String, Vec<EndpointSpec>>,
+    pub(super) resolved: BTreeMap<String, Vec<Vec<IpAddr>>>,
+    pub(super) version: u64,
+    pub(super) patience: Duration,
     /// Descriptors for the strict walk; kept while updates come, dropped by [`Builder::rest`].
     json: Option<Json>,
 }
@@ -496,97 +429,6 @@ impl Builder {
             (Ok(_), None) => {}
         }
     }
-
-    // === putting in force ===
-
-    fn settle(&mut self, mut changed: bool) -> Option<Snapshot> {
-        let now = Instant::now();
-        let Builder {
-            secrets,
-            clusters,
-            routes,
-            listeners,
-            assigned,
-            resolved,
-            patience,
-            shared,
-            ..
-        } = self;
-        for (name, entry) in clusters.iter_mut() {
-            let endpoints = entry.deps.endpoints.as_ref().is_none_or(|e| assigned.contains_key(e));
-            let addresses = dns_options(&entry.object).is_none() || resolved.contains_key(name);
-            let complete = endpoints && addresses && entry.deps.secrets.iter().all(|s| secrets.has(s));
-            changed |= settle_one(shared, type_url::CLUSTER, name, entry, complete, now, *patience);
-        }
-        for (name, entry) in routes.iter_mut() {
-            // A cluster that nobody announced is not waited for: requests for it get 503.
-            let complete = entry
-                .deps
-                .clusters
-                .iter()
-                .all(|c| clusters.get(c).is_none_or(|c| c.live.is_some()));
-            changed |= settle_one(shared, type_url::ROUTE, name, entry, complete, now, *patience);
-        }
-        for (name, entry) in listeners.iter_mut() {
-            let tables = entry
-                .deps
-                .routes
-                .iter()
-                .all(|r| routes.get(r).is_some_and(|r| r.live.is_some()));
-            let complete = tables && entry.deps.secrets.iter().all(|s| secrets.has(s));
-            changed |= settle_one(shared, type_url::LISTENER, name, entry, complete, now, *patience);
-        }
-        if !changed {
-            return None;
-        }
-        self.secrets.shrink();
-        self.version += 1;
-        Some(self.snapshot())
-    }
-
-    fn snapshot(&self) -> Snapshot {
-        let warming = self.clusters.values().filter(|e| e.warming()).count();
-        let gauge = |name, n: usize| self.shared.stats.gauge(name).set(i64::try_from(n).unwrap_or(i64::MAX));
-        gauge("cluster_manager.active_clusters", self.clusters.len() - warming);
-        gauge("cluster_manager.warming_clusters", warming);
-        gauge("listener_manager.total_listeners_active", self.listeners.len());
-        Snapshot {
-            version: self.version,
-            listeners: live(&self.listeners),
-            routes: live(&self.routes),
-            clusters: live(&self.clusters),
-            secrets: self.secrets.iter().map(|(n, s)| (n.into(), s.clone())).collect(),
-        }
-    }
-}
-
-fn live<T>(entries: &BTreeMap<String, Entry<T>>) -> crate::snapshot::Map<Arc<str>, Arc<T>> {
-    entries
-        .iter()
-        .filter_map(|(name, entry)| Some((name.as_str().into(), entry.live.clone()?)))
-        .collect()
-}
-
-fn settle_one<T>(
-    shared: &Shared,
-    type_url: &str,
-    name: &str,
-    entry: &mut Entry<T>,
-    complete: bool,
-    now: Instant,
-    patience: Duration,
-) -> bool {
-    let (warmed, gave_up) = (entry.warming(), entry.given_up());
-    let changed = entry.settle(complete, now, patience);
-    if entry.warming() != warmed {
-        let warming = entry.warming();
-        shared.resources.update(type_url, name, |r| r.warming = warming);
-    }
-    if entry.given_up() && !gave_up && !patience.is_zero() {
-        let kind = type_url.rsplit('.').next().unwrap_or(type_url);
-        tracing::warn!(kind, name, deps = ?entry.deps, "in force without all that it needs: it did not come in time");
-    }
-    changed
 }
 
 fn put<T>(entries: &mut BTreeMap<String, Entry<T>>, name: &str, bytes: &Arc<[u8]>, object: T, deps: Deps) {
@@ -618,7 +460,7 @@ fn named(expected: &str, found: &str) -> Result<()> {
 }
 
 /// What a DNS cluster has to look up.
-fn dns_options(cluster: &Cluster) -> Option<&DnsOptions> {
+pub(super) fn dns_options(cluster: &Cluster) -> Option<&DnsOptions> {
     match &cluster.discovery {
         Discovery::StrictDns(options) | Discovery::LogicalDns(options) => Some(options),
         _ => None,

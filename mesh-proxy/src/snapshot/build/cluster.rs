@@ -129,7 +129,7 @@ fn discovery(value: &cluster::Cluster, own: &[EndpointSpec], context: &mut Conte
                 .as_ref()
                 .ok_or_else(|| Invalid::new("required for type EDS").under("eds_cluster_config"))?;
             context
-                .from_ads(config.eds_config.as_ref())
+                .needs_ads(config.eds_config.as_ref())
                 .at("eds_cluster_config.eds_config")?;
             let name = match config.service_name.as_str() {
                 "" => &value.name,
@@ -326,7 +326,7 @@ fn limits(value: &cluster::Cluster) -> Result<Limits> {
         // Routes with priority HIGH are refused, so only the other one is ever used.
         .find(|(_, t)| t.priority == core::RoutingPriority::Default as i32);
     let (index, t) = match thresholds {
-        Some((i, t)) => (i, t.clone()),
+        Some((i, t)) => (i, *t),
         None => (0, cluster::circuit_breakers::Thresholds::default()),
     };
     if t.retry_budget.is_some() || t.max_connection_pools.is_some() {

@@ -101,7 +101,7 @@ fn options(
     common: Option<&core::HttpProtocolOptions>,
     upstream: &core::UpstreamHttpProtocolOptions,
 ) -> UpstreamHttp {
-    let common = common.cloned().unwrap_or_default();
+    let common = common.copied().unwrap_or_default();
     UpstreamHttp {
         version,
         http2: http2_options(http2),

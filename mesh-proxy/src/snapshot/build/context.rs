@@ -38,7 +38,7 @@ impl<'a> Context<'a> {
     }
 
     /// Only ADS is implemented as a source of dynamic resources.
-    pub(super) fn from_ads(&self, source: Option<&core::ConfigSource>) -> Result<()> {
+    pub(super) fn needs_ads(&self, source: Option<&core::ConfigSource>) -> Result<()> {
         use core::config_source::ConfigSourceSpecifier;
         match source.and_then(|s| s.config_source_specifier.as_ref()) {
             Some(ConfigSourceSpecifier::Ads(_) | ConfigSourceSpecifier::Self_(_)) => Ok(()),

@@ -29,7 +29,7 @@ pub(super) fn http_manager(
     value: &hcm::HttpConnectionManager,
     context: &mut Context<'_>,
 ) -> Result<HttpConnectionManager> {
-    let common = value.common_http_protocol_options.clone().unwrap_or_default();
+    let common = value.common_http_protocol_options.unwrap_or_default();
     if common.max_requests_per_connection.is_some() {
         return Err(Invalid::not_implemented(
             "common_http_protocol_options.max_requests_per_connection",
@@ -91,7 +91,7 @@ fn routes(value: &hcm::HttpConnectionManager, context: &mut Context<'_>) -> Resu
             Ok(RouteSource::Inline(Arc::new(table)))
         }
         Some(RouteSpecifier::Rds(rds)) => {
-            context.from_ads(rds.config_source.as_ref()).at("rds.config_source")?;
+            context.needs_ads(rds.config_source.as_ref()).at("rds.config_source")?;
             if rds.route_config_name.is_empty() {
                 return Err(Invalid::new("a name is required").under("rds.route_config_name"));
             }

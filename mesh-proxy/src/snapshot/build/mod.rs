@@ -17,6 +17,8 @@ mod context;
 mod endpoint;
 mod entry;
 mod fields;
+mod fields_cluster;
+mod fields_http;
 mod forward;
 mod http_manager;
 mod invalid;
@@ -25,14 +27,15 @@ mod per_route;
 mod route;
 mod route_match;
 mod secret;
+mod settle;
 mod strict;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod update;
 
-pub use builder::{Applied, Builder, Incoming, Rejection, Update, Wants};
+pub use builder::Builder;
 pub use invalid::Invalid;
-#[allow(unused_imports)]
 pub(crate) use secret::{certificates, identity, system_roots};
-#[allow(unused_imports)]
 pub(crate) use strict::check;
+pub use update::{Applied, Incoming, Rejection, Update, Wants};
