@@ -5,10 +5,15 @@ use anyhow::Result;
 use crate::demo::stage::Stage;
 use crate::demo::{Findings, show};
 
+/// Both versions, and the subsets that tell them apart. Applying them again changes nothing.
+pub(super) fn two_versions(stage: &Stage) -> Result<()> {
+    stage.apply_lab("services/catalog-deployment-v2.yaml")?;
+    stage.apply_lab("ch2/catalog-destinationrule.yaml")
+}
+
 pub(super) fn by_header(stage: &mut Stage) -> Result<Findings> {
     let mut findings = Findings::default();
-    stage.apply_lab("services/catalog-deployment-v2.yaml")?;
-    stage.apply_lab("ch2/catalog-destinationrule.yaml")?;
+    two_versions(stage)?;
     stage.apply_lab("ch2/catalog-virtualservice-all-v1.yaml")?;
     stage.settle("catalog v1 alone", |s| versions(s, 5, &[]).is_ok_and(|v2| v2 == 0))?;
     let v2 = versions(stage, 20, &[])?;
@@ -29,6 +34,7 @@ pub(super) fn by_header(stage: &mut Stage) -> Result<Findings> {
 pub(super) fn by_weight(stage: &mut Stage) -> Result<Findings> {
     const REQUESTS: usize = 200;
     let mut findings = Findings::default();
+    two_versions(stage)?;
     for (v1, v2) in [(90, 10), (50, 50), (0, 100)] {
         stage.apply(&weights(v1, v2))?;
         stage.settle("the new weights", |s| match v2 {

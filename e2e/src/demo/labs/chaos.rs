@@ -9,6 +9,7 @@ const REQUESTS: usize = 200;
 
 pub(super) fn run(stage: &mut Stage) -> Result<Findings> {
     let mut findings = Findings::default();
+    super::canary::two_versions(stage)?;
     // One version, and no retries: what the application does is what the caller sees.
     stage.apply(NO_RETRIES)?;
     stage.settle("one version again", |s| {
