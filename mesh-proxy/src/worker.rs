@@ -103,6 +103,11 @@ impl WorkerHandle {
         let _ = self.jobs.send(Box::new(move |worker| Box::pin(make(worker))));
     }
 
+    /// Connections from callers that the worker has.
+    pub fn load(&self) -> usize {
+        self.load.load(Relaxed)
+    }
+
     /// Counts a connection as this worker's until the guard is dropped.
     pub fn take(&self) -> LoadGuard {
         self.load.fetch_add(1, Relaxed);
@@ -141,7 +146,7 @@ impl Workers {
         let mut best = &self.0[0];
         let mut fewest = usize::MAX;
         for worker in self.0.iter() {
-            let load = worker.load.load(Relaxed);
+            let load = worker.load();
             if load < fewest {
                 (best, fewest) = (worker, load);
             }

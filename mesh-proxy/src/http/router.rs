@@ -423,7 +423,10 @@ impl Forwarding<'_> {
         match outcome {
             Ok(Ok(answered)) => {
                 active.answered(answered.response.status());
-                stream.note(|r| r.upstream_local = answered.lease.local());
+                stream.note(|r| {
+                    r.upstream_local = answered.lease.local();
+                    r.upstream_principal = answered.lease.peer_uri();
+                });
                 Ok(Answer {
                     answered,
                     active,

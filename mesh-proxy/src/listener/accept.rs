@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use socket2::SockRef;
@@ -15,6 +15,9 @@ use crate::worker::{LoadGuard, Worker, Workers};
 
 /// Pause after an error of `accept`, such as no free file descriptors: it would come back at once.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Between two lines about that.
+const LOG_AGAIN: Duration = Duration::from_secs(10);
 
 /// An accepted connection on its worker.
 pub(super) struct NewConnection {
@@ -35,6 +38,7 @@ pub(super) async fn accept_loop(
     workers: Workers,
     worker: Rc<Worker>,
 ) {
+    let mut logged: Option<Instant> = None;
     loop {
         match socket.accept().await {
             Ok((stream, remote)) => {
@@ -43,11 +47,14 @@ pub(super) async fn accept_loop(
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
-                let listener = owner.lock().clone();
-                tracing::error!(
-                    %listener, address = %bound,
-                    "cannot accept connections: {error}; if there are too many open files, raise the limit (ulimit -n)"
-                );
+                if logged.is_none_or(|last| last.elapsed() > LOG_AGAIN) {
+                    logged = Some(Instant::now());
+                    let listener = owner.lock().clone();
+                    tracing::error!(
+                        %listener, address = %bound,
+                        "cannot accept connections: {error}; if there are too many open files, raise the limit (ulimit -n)"
+                    );
+                }
                 tokio::time::sleep(PAUSE).await;
             }
         }

@@ -119,7 +119,7 @@ impl ConnInfo {
     }
 
     fn choose_again(&self, listener: &Listener) -> Result<Arc<FilterChain>, Refusal> {
-        let chosen = choose(listener, &self.facts).or_else(|| choose(listener, &self.decrypted_facts(listener)?));
+        let chosen = choose(listener, &self.facts).or_else(|| choose(listener, &self.facts_after_tls(listener)?));
         let chain = chosen.ok_or(Refusal::NoChain)?;
         match (&chain.tls, &self.tls) {
             (Some(_), None) => Err(Refusal::NeedsTls),
@@ -130,21 +130,23 @@ impl ConnInfo {
         }
     }
 
-    /// When a port stops to take TLS (mode DISABLE), connections whose TLS was terminated here go on by the chain that
-    /// plaintext of the same kind gets: they are no less safe than those.
-    fn decrypted_facts(&self, listener: &Listener) -> Option<Facts> {
-        let inspected = listener.inspectors.tls.as_ref();
-        if self.tls.is_none() || inspected.is_some_and(|tls| tls.runs_for(self.destination.port())) {
-            return None;
-        }
-        let protocols = match (&self.chain.terminal, self.alpn.as_deref()) {
-            (Terminal::Http(_), Some(b"h2")) => vec!["h2c".to_owned()],
-            (Terminal::Http(_), _) => vec!["http/1.1".to_owned()],
-            _ => Vec::new(),
+    /// Inspectors may come and go while a connection whose TLS was terminated here lives. Where the listener looks for TLS
+    /// now, it counts as what the handshake agreed on. Where it does not (mode DISABLE), it goes on by the chain that
+    /// plaintext of the same kind gets: it is no less safe than that.
+    fn facts_after_tls(&self, listener: &Listener) -> Option<Facts> {
+        self.tls.as_ref()?;
+        let inspector = listener.inspectors.tls.as_ref();
+        let tls = inspector.is_some_and(|tls| tls.runs_for(self.destination.port()));
+        let agreed = self.alpn.as_ref().map(|p| String::from_utf8_lossy(p).into_owned());
+        let protocols = match (tls, &self.chain.terminal, agreed) {
+            (true, _, agreed) => agreed.into_iter().collect(),
+            (false, Terminal::Http(_), Some(h2)) if h2 == "h2" => vec!["h2c".to_owned()],
+            (false, Terminal::Http(_), _) => vec!["http/1.1".to_owned()],
+            (false, ..) => Vec::new(),
         };
         Some(Facts {
-            tls: false,
-            sni: None,
+            tls,
+            sni: self.sni.clone().filter(|_| tls),
             protocols,
             ..self.facts.clone()
         })

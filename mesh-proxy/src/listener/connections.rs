@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::task::AbortHandle;
 
@@ -12,12 +13,16 @@ use crate::shared::Drain;
 use crate::snapshot::{Listener, Map, Snapshot};
 use crate::worker::Worker;
 
+/// Between two lines about refused callers.
+const LOG_AGAIN: Duration = Duration::from_secs(1);
+
 /// Open connections of one worker, with what the worker caches for accepting them.
 #[derive(Debug, Default)]
 pub struct Connections {
     next: Cell<u64>,
     open: RefCell<Map<u64, Entry>>,
     by_address: RefCell<ByAddress>,
+    logged: Cell<Option<Instant>>,
 }
 
 #[derive(Debug)]
@@ -56,6 +61,19 @@ impl Connections {
 
     pub(super) fn remove(&self, id: u64) {
         self.open.borrow_mut().remove(&id);
+    }
+
+    /// One line a second about callers that were refused; all of them are counted, and logged at debug level.
+    pub(super) fn may_log(&self) -> bool {
+        let now = Instant::now();
+        let enough = self
+            .logged
+            .get()
+            .is_some_and(|last| now.duration_since(last) < LOG_AGAIN);
+        if !enough {
+            self.logged.set(Some(now));
+        }
+        !enough
     }
 
     /// Connections that are open on this worker.

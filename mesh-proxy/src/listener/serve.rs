@@ -200,7 +200,7 @@ async fn terminate(
     let Some(context) = &chain.tls else { return };
     let limit = chain.handshake_timeout.unwrap_or(HANDSHAKE_TIMEOUT);
     let handshake = tls::accept(Prefixed::new(rest, stream), hello, context);
-    let failure = match tokio::time::timeout(limit, handshake).await {
+    let failed = match tokio::time::timeout(limit, handshake).await {
         Ok(Ok((stream, info))) => {
             stats.ssl_handshake.inc();
             let session = stream.get_ref().1;
@@ -212,20 +212,24 @@ async fn terminate(
             return hand_to_filters(stream, conn, open).await;
         }
         Ok(Err(error)) => {
-            match error {
+            match &error {
                 TlsError::Refused(_) => stats.ssl_fail_verify_error.inc(),
                 TlsError::NoCertificate => stats.ssl_fail_verify_no_cert.inc(),
                 _ => {}
             }
-            error.to_string()
+            error
         }
-        Err(_) => format!("TLS handshake failed: not done within {limit:?}"),
+        Err(_) => TlsError::Handshake(format!("not done within {limit:?}")),
     };
     stats.ssl_connection_error.inc();
-    tracing::info!(
-        listener = %conn.listener.name, chain = %chain.name, remote = %conn.remote, destination = %conn.destination,
-        "{failure}"
-    );
+    // An operator has to see who is refused and why; a flood of strangers must not fill the disk.
+    let seldom = !matches!(failed, TlsError::Gone(_)) && open.worker.connections.may_log();
+    let (remote, destination) = (conn.remote, conn.destination);
+    if seldom {
+        tracing::info!(listener = %conn.listener.name, chain = %chain.name, %remote, %destination, "{failed}");
+    } else {
+        tracing::debug!(listener = %conn.listener.name, chain = %chain.name, %remote, %destination, "{failed}");
+    }
 }
 
 async fn hand_to_filters<I>(io: I, conn: ConnInfo, open: &Open)

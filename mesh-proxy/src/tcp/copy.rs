@@ -10,6 +10,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use crate::telemetry::stats::Counter;
+
 /// First size of a buffer: many connections are small or idle for most of their life.
 const SMALL: usize = 2 * 1024;
 /// A buffer that was filled grows by this factor,
@@ -21,9 +23,36 @@ const LARGE: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub struct Totals {
     /// From the caller.
-    pub received: Cell<u64>,
+    pub received: Tally,
     /// To the caller.
-    pub sent: Cell<u64>,
+    pub sent: Tally,
+}
+
+/// Bytes of one direction.
+#[derive(Debug, Default)]
+pub struct Tally {
+    bytes: Cell<u64>,
+    counter: Counter,
+}
+
+impl Tally {
+    /// Counts for `counter` too.
+    pub fn new(counter: &Counter) -> Self {
+        Tally {
+            bytes: Cell::new(0),
+            counter: counter.clone(),
+        }
+    }
+
+    /// Bytes of this connection.
+    pub fn get(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    fn add(&self, n: usize) {
+        self.bytes.set(self.bytes.get() + n as u64);
+        self.counter.add(n as u64);
+    }
 }
 
 /// How a connection ended.
@@ -134,7 +163,7 @@ impl Direction {
         &mut self,
         reader: &mut R,
         writer: &mut W,
-        moved: &Cell<u64>,
+        moved: &Tally,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Broken>>
     where
@@ -145,7 +174,7 @@ impl Direction {
             ready!(self.drain(writer, cx)).map_err(Broken::Writing)?;
             match self.fill(reader, cx) {
                 Poll::Ready(Ok(0)) => self.state = State::Finishing,
-                Poll::Ready(Ok(n)) => moved.set(moved.get() + n as u64),
+                Poll::Ready(Ok(n)) => moved.add(n),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Reading(error))),
                 Poll::Pending => {
                     if self.dirty {

@@ -11,5 +11,5 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-pub use copy::{End, Totals, copy_both};
+pub use copy::{End, Tally, Totals, copy_both};
 pub use session::serve_connection;

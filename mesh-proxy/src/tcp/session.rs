@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
-use super::copy::{End, Totals, copy_both};
+use super::copy::{End, Tally, Totals, copy_both};
 use super::exchange::{Exchanged, PeerSlot};
 use crate::listener::ConnInfo;
 use crate::snapshot::{Cluster, Discovery, Endpoint, NetworkFilter, TcpProxy};
@@ -32,7 +32,10 @@ where
     stats.downstream_cx_total.inc();
     let books = Books {
         record: RefCell::new(TcpRecord::new()),
-        totals: Totals::default(),
+        totals: Totals {
+            received: Tally::new(&stats.downstream_cx_rx_bytes_total),
+            sent: Tally::new(&stats.downstream_cx_tx_bytes_total),
+        },
         opened: std::cell::Cell::new(false),
         stats,
         conn,
@@ -83,13 +86,8 @@ impl Books {
     }
 
     fn bring_up_to_date(&self, record: &mut TcpRecord) {
-        let (received, sent) = (self.totals.received.get(), self.totals.sent.get());
-        self.stats
-            .downstream_cx_rx_bytes_total
-            .add(received - record.bytes_received);
-        self.stats.downstream_cx_tx_bytes_total.add(sent - record.bytes_sent);
-        record.bytes_received = received;
-        record.bytes_sent = sent;
+        record.bytes_received = self.totals.received.get();
+        record.bytes_sent = self.totals.sent.get();
     }
 
     /// Tells the metrics of the connection and then of its bytes, for as long as it lives.
@@ -98,6 +96,10 @@ impl Books {
             let _ = tokio::time::timeout(PEER_WAIT, slot.settled()).await;
         }
         self.open(slot);
+        let filters = &self.conn.chain.filters;
+        if !filters.iter().any(|f| matches!(f, NetworkFilter::IstioStats)) {
+            return std::future::pending().await;
+        }
         loop {
             tokio::time::sleep(REPORT_INTERVAL).await;
             let mut record = self.record.borrow_mut();
@@ -248,7 +250,10 @@ async fn connect_upstream(cluster: &Arc<Cluster>, books: &Books) -> Result<Upstr
         note_endpoint(books, &endpoint);
         match connect(&books.worker, cluster, &endpoint, ConnectOptions::default()).await {
             Ok(upstream) => {
-                books.record.borrow_mut().upstream_local = upstream.local;
+                let mut record = books.record.borrow_mut();
+                record.upstream_local = upstream.local;
+                record.upstream_principal.clone_from(&upstream.peer_uri);
+                drop(record);
                 return Ok(upstream);
             }
             Err(error) if error.is_overflow() => {

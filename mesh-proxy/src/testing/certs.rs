@@ -41,6 +41,14 @@ impl TestCa {
         })
     }
 
+    /// The root's own certificate and key.
+    pub(crate) fn itself(&self) -> Arc<Identity> {
+        Arc::new(Identity {
+            chain: vec![self.0.der().clone()],
+            key: PrivateKeyDer::try_from(self.0.key().serialize_der()).expect("PKCS #8"),
+        })
+    }
+
     /// A leaf with these SANs; those with `://` are URIs, the others DNS names.
     pub(crate) fn leaf(&self, sans: &[&str], valid: Valid) -> Arc<Identity> {
         let mut params = CertificateParams::default();

@@ -18,6 +18,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// Workers with listeners that follow what is published.
 pub(crate) struct TestProxy {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) workers: Workers,
     version: AtomicU64,
 }
 
@@ -28,6 +29,7 @@ impl TestProxy {
         crate::listener::start(&shared, &workers);
         TestProxy {
             shared,
+            workers,
             version: AtomicU64::new(0),
         }
     }

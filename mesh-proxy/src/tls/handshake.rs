@@ -38,7 +38,10 @@ pub enum TlsError {
     /// The caller has to present a certificate and presented none.
     #[error("TLS handshake failed: the peer presented no certificate, and mutual TLS needs one")]
     NoCertificate,
-    /// The peer went away, does not speak TLS, or refused us; the text says which.
+    /// The peer went away in the midst of it: probes of load balancers do.
+    #[error("TLS handshake failed: the peer {0} the connection")]
+    Gone(&'static str),
+    /// The peer does not speak TLS, or refused us; the text says which.
     #[error("TLS handshake failed: {0}")]
     Handshake(String),
 }
@@ -165,8 +168,8 @@ async fn with_refusal<T>(step: impl Future<Output = io::Result<T>>) -> Result<T,
 /// The usual causes in an operator's words.
 fn explain(error: &io::Error) -> TlsError {
     let text = match error.kind() {
-        io::ErrorKind::UnexpectedEof => "the peer closed the connection during the handshake".to_owned(),
-        io::ErrorKind::ConnectionReset => "the peer reset the connection during the handshake".to_owned(),
+        io::ErrorKind::UnexpectedEof => return TlsError::Gone("closed"),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => return TlsError::Gone("reset"),
         _ => match error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
             Some(rustls::Error::NoCertificatesPresented) => return TlsError::NoCertificate,
             Some(rustls::Error::InvalidMessage(_)) => {

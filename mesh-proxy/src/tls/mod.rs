@@ -2,7 +2,7 @@
 //!
 //! - [`params`]: what a configuration is made of; [`config`] makes rustls configurations of it;
 //! - [`provider`]: whose cryptography, and which suites;
-//! - [`verify`]: peers; [`names`]: what certificates say;
+//! - [`verify`]: peers, by chain ([`trust`]) and names; [`names`]: what certificates say;
 //! - [`handshake`]: [`connect`] and [`accept`].
 
 mod config;
@@ -10,6 +10,7 @@ mod handshake;
 mod names;
 mod params;
 mod provider;
+mod trust;
 mod verify;
 
 #[cfg(test)]

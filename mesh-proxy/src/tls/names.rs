@@ -4,8 +4,11 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use rustls::CommonState;
+use rustls_pki_types::UnixTime;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::time::ASN1Time;
 use x509_parser::x509::X509Name;
 
 use super::Identity;
@@ -83,6 +86,21 @@ impl CertNames {
 pub fn identity_uri(identity: &Identity) -> Option<Arc<str>> {
     let names = CertNames::of(identity.chain.first()?).ok()?;
     names.identity().map(Arc::from)
+}
+
+/// SPIFFE URI of the peer's certificate, once the handshake is done.
+pub fn peer_uri(connection: &CommonState) -> Option<Arc<str>> {
+    let names = CertNames::of(connection.peer_certificates()?.first()?).ok()?;
+    names.identity().map(Arc::from)
+}
+
+/// Whether a certificate is valid at a time; not when it cannot be read.
+pub(super) fn is_valid_at(der: &[u8], time: UnixTime) -> bool {
+    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    X509Certificate::from_der(der)
+        .ok()
+        .zip(ASN1Time::from_timestamp(seconds).ok())
+        .is_some_and(|((_, certificate), time)| certificate.validity().is_valid_at(time))
 }
 
 /// The distinguished name, last part first, as `x-forwarded-client-cert` writes it.

@@ -176,6 +176,16 @@ async fn nothing_is_sent_in_the_clear_while_a_secret_is_missing() {
     assert!(sent.is_empty());
 }
 
+#[tokio::test]
+async fn a_self_signed_certificate_may_be_trusted_itself() {
+    let (own, other) = (TestCa::new("self-signed"), TestCa::new("self-signed"));
+    let server = server_tls(common(Some(&own.itself()), None), false);
+    let (_, asked) = handshake(&client_tls(common(None, Some(own.bundle())), ""), &server).await;
+    assert_eq!(asked.expect("the very certificate that is trusted"), b"hello");
+    let (_, asked) = handshake(&client_tls(common(None, Some(other.bundle())), ""), &server).await;
+    assert!(asked.is_err(), "one of the same name is not");
+}
+
 #[test]
 fn a_key_of_another_certificate_is_refused() {
     let ca = TestCa::new("root");

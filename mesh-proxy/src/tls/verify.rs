@@ -8,10 +8,11 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
-use webpki::{CertRevocationList, EndEntityCert, KeyUsage, OwnedCertRevocationList, RevocationOptionsBuilder};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use webpki::{EndEntityCert, KeyUsage};
 
-use super::{CertNames, SanKind, SanMatch, TlsCommon, TrustBundle};
+use super::trust::Trust;
+use super::{CertNames, SanKind, SanMatch, TlsCommon};
 use crate::snapshot::StringPattern;
 
 thread_local! {
@@ -36,43 +37,6 @@ pub(super) struct PeerVerifier {
     /// Clients without a certificate are refused.
     mandatory: bool,
     algorithms: WebPkiSupportedAlgorithms,
-}
-
-#[derive(Debug)]
-struct Trust {
-    anchors: Vec<TrustAnchor<'static>>,
-    crls: Vec<CertRevocationList<'static>>,
-    /// Subjects of the roots, for messages.
-    names: String,
-}
-
-impl Trust {
-    fn new(bundle: &TrustBundle) -> Result<Self, String> {
-        let mut anchors = Vec::with_capacity(bundle.roots.len());
-        let mut names = Vec::new();
-        for (i, root) in bundle.roots.iter().enumerate() {
-            let anchor = webpki::anchor_from_trusted_cert(root)
-                .map_err(|e| format!("trusted_ca: certificate {} cannot be a root: {e}", i + 1))?;
-            anchors.push(anchor.to_owned());
-            if names.len() < 3 {
-                names.extend(CertNames::of(root).map(|n| n.subject));
-            }
-        }
-        if bundle.roots.len() > names.len() {
-            names.push(format!("{} more", bundle.roots.len() - names.len()));
-        }
-        let mut crls = Vec::with_capacity(bundle.crls.len());
-        for (i, crl) in bundle.crls.iter().enumerate() {
-            let crl = OwnedCertRevocationList::from_der(crl)
-                .map_err(|e| format!("crl: list {} cannot be read: {e}", i + 1))?;
-            crls.push(CertRevocationList::from(crl));
-        }
-        Ok(Trust {
-            anchors,
-            crls,
-            names: names.join("; "),
-        })
-    }
 }
 
 impl PeerVerifier {
@@ -114,32 +78,12 @@ impl PeerVerifier {
         let Some(trust) = &self.trust else {
             return Ok(());
         };
-        let parsed = EndEntityCert::try_from(leaf).map_err(|e| refuse(leaf, &explain(&e), kind_of(&e)))?;
-        let crls: Vec<&CertRevocationList<'_>> = trust.crls.iter().collect();
-        let revocation = RevocationOptionsBuilder::new(&crls).ok().map(|options| {
-            // As OpenSSL does with a CRL of one issuer only: an issuer without a list revokes nothing.
-            options.with_status_policy(webpki::UnknownStatusPolicy::Allow).build()
-        });
-        parsed
-            .verify_for_usage(
-                self.algorithms.all,
-                &trust.anchors,
-                intermediates,
-                now,
-                usage,
-                revocation,
-                None,
-            )
-            .map_err(|e| {
-                let why = if matches!(e, webpki::Error::UnknownIssuer) {
-                    format!("it is signed by none of our roots ({})", trust.names)
-                } else {
-                    explain(&e)
-                };
-                refuse(leaf, &why, kind_of(&e))
-            })?;
+        trust
+            .verify(leaf, intermediates, usage, self.algorithms.all, now)
+            .map_err(|refused| refuse(leaf, &refused.why, refused.kind))?;
         if let Some(name) = server_name.filter(|_| self.server_name) {
-            parsed.verify_is_valid_for_subject_name(name).map_err(|_| {
+            let valid = EndEntityCert::try_from(leaf).and_then(|c| c.verify_is_valid_for_subject_name(name));
+            valid.map_err(|_| {
                 let why = format!("the name asked for was {:?}", name.to_str());
                 refuse(leaf, &why, CertificateError::NotValidForName)
             })?;
@@ -170,46 +114,6 @@ fn refuse(leaf: &CertificateDer<'_>, why: &str, kind: CertificateError) -> rustl
     let who = CertNames::of(leaf).map_or_else(|_| "an unreadable certificate".to_owned(), |n| n.display());
     REFUSAL.set(Some(format!("peer presented {who}: {why}")));
     rustls::Error::InvalidCertificate(kind)
-}
-
-/// The frequent causes in words.
-fn explain(error: &webpki::Error) -> String {
-    let when = |time: &UnixTime| {
-        let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-        jiff::Timestamp::from_second(seconds).map_or_else(|_| "an odd time".to_owned(), |t| t.to_string())
-    };
-    match error {
-        webpki::Error::CertExpired { not_after, .. } => format!("it expired at {}", when(not_after)),
-        webpki::Error::CertNotValidYet { time, not_before } => format!(
-            "it is not valid before {}, and the clock of this machine says {}",
-            when(not_before),
-            when(time)
-        ),
-        webpki::Error::CertRevoked => "it is on the revocation list".to_owned(),
-        webpki::Error::InvalidSignatureForPublicKey => {
-            "its signature is not by the root of that name; has the root been replaced?".to_owned()
-        }
-        other => other.to_string(),
-    }
-}
-
-fn kind_of(error: &webpki::Error) -> CertificateError {
-    match error {
-        webpki::Error::CertExpired { time, not_after } => CertificateError::ExpiredContext {
-            time: *time,
-            not_after: *not_after,
-        },
-        webpki::Error::CertNotValidYet { time, not_before } => CertificateError::NotValidYetContext {
-            time: *time,
-            not_before: *not_before,
-        },
-        webpki::Error::CertRevoked => CertificateError::Revoked,
-        webpki::Error::UnknownIssuer => CertificateError::UnknownIssuer,
-        webpki::Error::InvalidSignatureForPublicKey => CertificateError::BadSignature,
-        webpki::Error::RequiredEkuNotFoundContext(_) => CertificateError::InvalidPurpose,
-        webpki::Error::BadDer | webpki::Error::TrailingData(_) => CertificateError::BadEncoding,
-        other => CertificateError::Other(OtherError(Arc::new(other.clone()))),
-    }
 }
 
 fn fits(san: &SanMatch, names: &CertNames) -> bool {

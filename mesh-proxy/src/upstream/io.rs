@@ -13,6 +13,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::snapshot::{Cluster, ClusterState, Endpoint, EndpointState};
 use crate::telemetry::stats::ClusterStats;
+use crate::tls::peer_uri;
 
 /// A connection to an upstream.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct UpstreamIo {
     stream: Stream,
     /// Local address of the socket.
     pub local: Option<SocketAddr>,
+    /// SPIFFE URI of the upstream's certificate.
+    pub peer_uri: Option<Arc<str>>,
     guard: ConnectionGuard,
 }
 
@@ -33,6 +36,7 @@ impl UpstreamIo {
     pub(super) fn plain(stream: TcpStream, guard: ConnectionGuard) -> Self {
         UpstreamIo {
             local: stream.local_addr().ok(),
+            peer_uri: None,
             stream: Stream::Plain(stream),
             guard,
         }
@@ -41,6 +45,7 @@ impl UpstreamIo {
     pub(super) fn tls(stream: TlsStream<TcpStream>, guard: ConnectionGuard) -> Self {
         UpstreamIo {
             local: stream.get_ref().0.local_addr().ok(),
+            peer_uri: peer_uri(stream.get_ref().1),
             stream: Stream::Tls(Box::new(stream)),
             guard,
         }

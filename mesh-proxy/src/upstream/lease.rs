@@ -144,6 +144,7 @@ fn handshake_failed(slot: &Slot, error: hyper::Error) -> LeaseError {
 fn meta(cluster: &Cluster, io: &UpstreamIo) -> Meta {
     Meta {
         local: io.local,
+        peer_uri: io.peer_uri.clone(),
         opened: Instant::now(),
         requests: Cell::new(0),
         max_requests: cluster.http.max_requests_per_connection,
@@ -349,6 +350,11 @@ impl Lease {
     /// Our address on the connection.
     pub(crate) fn local(&self) -> Option<std::net::SocketAddr> {
         self.meta.local
+    }
+
+    /// SPIFFE URI of the upstream's certificate.
+    pub(crate) fn peer_uri(&self) -> Option<Arc<str>> {
+        self.meta.peer_uri.clone()
     }
 
     /// Whether it speaks HTTP/2.

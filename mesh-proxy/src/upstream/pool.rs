@@ -124,6 +124,8 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub(crate) struct Meta {
     pub(crate) local: Option<SocketAddr>,
+    /// SPIFFE URI of the upstream's certificate.
+    pub(crate) peer_uri: Option<Arc<str>>,
     pub(super) opened: Instant,
     /// Requests sent.
     pub(super) requests: Cell<u32>,

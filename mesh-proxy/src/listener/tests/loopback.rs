@@ -207,6 +207,7 @@ async fn connections_are_spread_and_survive_the_listeners_end() {
         open.push(stream);
     }
     assert_eq!(proxy.shared.listeners.active(Direction::Inbound), 9);
+    assert!(proxy.workers.iter().all(|w| w.load() == 3), "evenly");
 
     proxy.publish(Vec::new(), Vec::new());
     eventually("socket closed", || proxy.shared.listeners.bound().is_empty()).await;
