@@ -15,8 +15,9 @@ use crate::compile::Proxy;
 use crate::serve::ca::token::{ServiceAccount, Tokens};
 use crate::serve::{self, Options};
 use crate::source::directory::Directory;
+use crate::source::mesh::MeshSource;
 use crate::source::{self, Diagnostic, Severity};
-use crate::store::{MeshConfig, Store};
+use crate::store::Store;
 
 /// Ferromesh's control plane: Istio's objects in, Envoy configuration and workload certificates out.
 #[derive(Debug, Parser)]
@@ -261,8 +262,9 @@ impl Objects {
         if !root.is_dir() {
             anyhow::bail!("--source dir:{}: there is no such folder", root.display());
         }
-        let loaded = Directory::new(root).load();
-        let store = Store::build(loaded.objects.iter().cloned(), MeshConfig::default().into());
+        let mut loaded = Directory::new(root).load();
+        let mesh = MeshSource::new(self.mesh_config.clone(), self.trust_domain.clone()).load(&mut loaded);
+        let store = Store::build(loaded.objects.iter().cloned(), mesh);
         Ok((store, loaded))
     }
 }

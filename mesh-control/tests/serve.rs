@@ -1,34 +1,17 @@
 //! The whole control plane over loopback: certificates by token and by certificate, pages, changes of the folder.
 
-use std::net::SocketAddr;
-use std::path::Path;
-use std::time::{Duration, SystemTime};
+mod common;
 
+use std::path::Path;
+use std::time::SystemTime;
+
+use common::{WAIT, get, options, until};
 use mesh_api::ca::IstioCertificateRequest;
 use mesh_api::ca::istio_certificate_service_client::IstioCertificateServiceClient;
 use mesh_control::serve::ca::token::Tokens;
-use mesh_control::serve::{self, Options, Running};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use mesh_control::serve::{self, Running};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request, Status};
-
-const WAIT: Duration = Duration::from_secs(30);
-
-fn options(dir: &Path) -> Options {
-    let source = dir.join("mesh");
-    std::fs::create_dir_all(&source).expect("folder");
-    let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    Options {
-        source,
-        mesh_config: None,
-        grpc: any,
-        secure_grpc: any,
-        monitoring: any,
-        ca_dir: dir.join("ca"),
-        trust_domain: None,
-        names: Vec::new(),
-    }
-}
 
 fn token(dir: &Path, account: &str) -> String {
     let tokens = Tokens::open(&dir.join("ca")).expect("tokens");
@@ -115,28 +98,6 @@ async fn certificates_by_token_then_by_certificate() {
     );
 
     running.wait(std::future::ready(())).await.expect("stops");
-}
-
-async fn get(address: SocketAddr, path: &str) -> String {
-    let mut stream = tokio::net::TcpStream::connect(address).await.expect("connects");
-    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.expect("sent");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("answered");
-    answer
-}
-
-/// Asks until the page says what is expected.
-async fn until(address: SocketAddr, path: &str, expected: impl Fn(&str) -> bool) -> String {
-    let end = tokio::time::Instant::now() + WAIT;
-    loop {
-        let page = get(address, path).await;
-        if expected(&page) {
-            return page;
-        }
-        assert!(tokio::time::Instant::now() < end, "{path}: {page}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 #[tokio::test]

@@ -9,7 +9,6 @@ use anyhow::Result;
 use arc_swap::ArcSwap;
 use mesh_api::envoy::json::Json;
 use mesh_api::istio::AnyObject;
-use mesh_api::names::DEFAULT_TRUST_DOMAIN;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -19,6 +18,7 @@ use super::ads::hub::{Generate, Hub};
 use super::ads::resources::{Resource, Resources};
 use crate::compile::{self, Proxy, Warning};
 use crate::source::directory::{Directory, Watcher};
+use crate::source::mesh::MeshSource;
 use crate::source::{self, Diagnostic, Loaded, Severity};
 use crate::store::{MeshConfig, Store};
 
@@ -94,7 +94,7 @@ pub(super) struct Follow {
     model: Model,
     directory: Directory,
     watcher: Watcher,
-    mesh_config: Option<PathBuf>,
+    mesh: MeshSource,
     said: Arc<Mutex<BTreeSet<Warning>>>,
     findings: BTreeSet<Diagnostic>,
 }
@@ -106,8 +106,18 @@ impl Model {
         let beside: Vec<PathBuf> = options.mesh_config.iter().cloned().collect();
         let watcher = Watcher::new(&options.source, &beside);
         let mut directory = Directory::new(&options.source);
-        let loaded = directory.load();
-        let mesh = Arc::new(MeshConfig::default());
+        let mut loaded = directory.load();
+        let mut source = MeshSource::new(options.mesh_config.clone(), options.trust_domain.clone());
+        let mesh = source.load(&mut loaded);
+        if let Some(file) = &options.mesh_config
+            && let Some(finding) = loaded
+                .diagnostics
+                .iter()
+                .find(|f| f.file == *file && f.severity == Severity::Error)
+        {
+            // Later the last good settings stay; now there are none.
+            anyhow::bail!("--mesh-config {finding}");
+        }
         let json = Arc::new(Json::new());
         let said = Arc::new(Mutex::default());
         let snapshot = Snapshot::of(loaded, mesh, json.clone(), Arc::clone(&said));
@@ -115,13 +125,13 @@ impl Model {
             present: Arc::new(ArcSwap::new(snapshot.clone())),
             hub: Hub::new(snapshot.clone()),
             json,
-            trust_domain: options.trust_domain.as_deref().unwrap_or(DEFAULT_TRUST_DOMAIN).into(),
+            trust_domain: snapshot.store.mesh().trust_domain.as_str().into(),
         };
         let mut follow = Follow {
             model: model.clone(),
             directory,
             watcher,
-            mesh_config: options.mesh_config.clone(),
+            mesh: source,
             said,
             findings: BTreeSet::new(),
         };
@@ -170,9 +180,10 @@ impl Follow {
     fn reload(&mut self) {
         let started = Instant::now();
         let before = self.model.present();
-        let loaded = self.directory.load();
-        let mesh = Arc::new(before.store.mesh().clone());
-        let same = before.loaded.objects.len() == loaded.objects.len()
+        let mut loaded = self.directory.load();
+        let mesh = self.mesh.load(&mut loaded);
+        let same = *mesh == *before.store.mesh()
+            && before.loaded.objects.len() == loaded.objects.len()
             && before
                 .loaded
                 .objects
@@ -218,6 +229,5 @@ impl Follow {
             info!("no longer: {finding}");
         }
         self.findings = findings.clone();
-        let _ = &self.mesh_config;
     }
 }

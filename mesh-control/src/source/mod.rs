@@ -4,6 +4,7 @@
 //! that later findings can name file and line too.
 
 pub mod directory;
+pub mod mesh;
 mod references;
 
 use std::collections::{BTreeSet, HashMap};

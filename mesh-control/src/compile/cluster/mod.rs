@@ -14,8 +14,7 @@ use super::context::Context;
 use super::endpoint::assignment;
 use super::inbound::InboundPort;
 use super::pb::{
-    Struct, ads, boolean, cluster, core, fields, istio_metadata, list, number, object, pack, socket_address,
-    text, time,
+    Struct, ads, boolean, cluster, core, fields, istio_metadata, list, number, object, pack, socket_address, text, time,
 };
 use crate::store::endpoint::Endpoint;
 use crate::store::rules::TrafficRule;
@@ -82,7 +81,9 @@ fn one_outbound(ctx: &Context<'_>, from: &Outbound<'_>, out: &mut Compiled) {
     let policy = Policy::of(from.rule, from.port.number, from.subset);
     let mut cluster = base(
         &name,
-        policy.connect_timeout().unwrap_or(ctx.store.mesh().connect_timeout.get()),
+        policy
+            .connect_timeout()
+            .unwrap_or(ctx.store.mesh().connect_timeout.get()),
     );
     cluster.circuit_breakers = Some(policy.limits());
     cluster.lb_policy = policy.lb_policy().into();

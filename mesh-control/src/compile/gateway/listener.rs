@@ -15,13 +15,20 @@ use super::tls;
 
 /// Makes the listener of one port, with its route tables. A port without any chain is not opened.
 pub(super) fn listener(ctx: &Context<'_>, port: &Port<'_>, out: &mut Compiled) {
-    let bind = if port.bind.is_empty() { wildcard(ctx) } else { &port.bind };
+    let bind = if port.bind.is_empty() {
+        wildcard(ctx)
+    } else {
+        &port.bind
+    };
     let mut filters = Vec::new();
     let chains = match port.speaks {
         Speaks::Http => vec![http(ctx, port, bind, out)],
         Speaks::Tls => {
             filters.push(inspect::tls(&[]));
-            port.servers.iter().flat_map(|s| tls_server(ctx, port, s, bind, out)).collect()
+            port.servers
+                .iter()
+                .flat_map(|s| tls_server(ctx, port, s, bind, out))
+                .collect()
         }
         Speaks::Tcp => tcp(ctx, port),
     };
@@ -61,7 +68,11 @@ fn unique(ctx: &Context<'_>, chains: Vec<listener::FilterChain>, port: &Port<'_>
 }
 
 fn suffix(port: &Port<'_>) -> String {
-    if port.bind.is_empty() { String::new() } else { format!(".{}", port.bind) }
+    if port.bind.is_empty() {
+        String::new()
+    } else {
+        format!(".{}", port.bind)
+    }
 }
 
 /// One chain for all servers.
@@ -85,7 +96,11 @@ fn tls_server(
 ) -> Vec<listener::FilterChain> {
     match server.mode() {
         None => {
-            server.warn(ctx, ".tls", "a server of protocol HTTPS or TLS needs tls; the server is left out");
+            server.warn(
+                ctx,
+                ".tls",
+                "a server of protocol HTTPS or TLS needs tls; the server is left out",
+            );
             Vec::new()
         }
         Some(ServerTlsMode::AutoPassthrough) => {
@@ -106,7 +121,9 @@ fn tls_server(
                 server.gateway.meta.namespace,
                 suffix(port),
             );
-            let Some(socket) = tls::socket(ctx, server, true) else { return Vec::new() };
+            let Some(socket) = tls::socket(ctx, server, true) else {
+                return Vec::new();
+            };
             out.routes.insert(name.clone(), route_table(ctx, &name, &[*server]));
             let stat_prefix = format!("outbound_{bind}_{}", port.number);
             vec![listener::FilterChain {
@@ -158,7 +175,9 @@ fn passthrough(ctx: &Context<'_>, server: &ServerRef<'_>) -> Vec<listener::Filte
 
 /// TLS ends here and opaque bytes go on, by the tcp rules of VirtualServices.
 fn terminated(ctx: &Context<'_>, server: &ServerRef<'_>) -> Vec<listener::FilterChain> {
-    let Some(socket) = tls::socket(ctx, server, false) else { return Vec::new() };
+    let Some(socket) = tls::socket(ctx, server, false) else {
+        return Vec::new();
+    };
     let names = by_name(server);
     let mut chains = tcp_rules(ctx, server);
     for chain in &mut chains {

@@ -89,7 +89,9 @@ impl ServerRef<'_> {
     /// Hosts without their namespaces.
     pub(super) fn hosts(&self) -> Vec<&str> {
         let hosts = self.server.hosts.iter();
-        hosts.map(|h| h.rsplit_once('/').map_or(h.as_str(), |(_, h)| h)).collect()
+        hosts
+            .map(|h| h.rsplit_once('/').map_or(h.as_str(), |(_, h)| h))
+            .collect()
     }
 
     /// Whether the server admits a host of a VirtualService.
@@ -134,11 +136,7 @@ pub(super) fn ports<'a>(ctx: &'a Context<'_>) -> Vec<Port<'a>> {
     let mut tls_hosts: BTreeSet<(u16, String)> = BTreeSet::new();
     for gateway in ctx.store.gateways(ctx.labels) {
         for (index, server) in gateway.spec.servers.iter().enumerate() {
-            let server = ServerRef {
-                gateway,
-                server,
-                index,
-            };
+            let server = ServerRef { gateway, server, index };
             for number in listen_ports(ctx, server.port()) {
                 let key = (server.server.bind.clone(), number);
                 let speaks = server.speaks();

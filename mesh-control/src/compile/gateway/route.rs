@@ -48,7 +48,11 @@ pub(super) fn route_table(ctx: &Context<'_>, name: &str, servers: &[ServerRef<'_
     }
     let mut list: Vec<route::VirtualHost> = hosts.into_values().collect();
     if list.is_empty() {
-        list.push(virtual_host(format!("blackhole:{port}"), vec!["*".to_owned()], Vec::new()));
+        list.push(virtual_host(
+            format!("blackhole:{port}"),
+            vec!["*".to_owned()],
+            Vec::new(),
+        ));
     }
     table(name, list)
 }

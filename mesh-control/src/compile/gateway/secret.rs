@@ -25,7 +25,13 @@ pub(super) fn secrets(ctx: &Context<'_>, out: &mut Compiled) {
         match secret(ctx, &name) {
             Ok(found) => {
                 let full = format!("{KUBERNETES}{name}");
-                out.secrets.insert(full.clone(), tls::Secret { name: full, r#type: Some(found) });
+                out.secrets.insert(
+                    full.clone(),
+                    tls::Secret {
+                        name: full,
+                        r#type: Some(found),
+                    },
+                );
             }
             Err(reason) => {
                 for gateway in gateways {
@@ -71,10 +77,12 @@ fn secret(ctx: &Context<'_>, name: &str) -> Result<tls::secret::Type, String> {
             .chain(shared)
             .find_map(|s| value(s, "ca.crt").or_else(|| value(s, "cacert")))
             .ok_or_else(|| missing(&format!("(or {base}) with the key ca.crt is missing")))?;
-        return Ok(tls::secret::Type::ValidationContext(tls::CertificateValidationContext {
-            trusted_ca: Some(inline(roots)),
-            ..Default::default()
-        }));
+        return Ok(tls::secret::Type::ValidationContext(
+            tls::CertificateValidationContext {
+                trusted_ca: Some(inline(roots)),
+                ..Default::default()
+            },
+        ));
     }
     let found = ctx
         .store

@@ -89,7 +89,9 @@ pub(super) fn ca_credential(settings: &ServerTlsSettings) -> Option<String> {
     if !settings.ca_cert_credential_name.is_empty() {
         return Some(format!("{}{CA_SUFFIX}", settings.ca_cert_credential_name));
     }
-    credential_names(settings).next().map(|name| format!("{name}{CA_SUFFIX}"))
+    credential_names(settings)
+        .next()
+        .map(|name| format!("{name}{CA_SUFFIX}"))
 }
 
 fn validation(settings: &ServerTlsSettings) -> Option<tls::common_tls_context::ValidationContextType> {
@@ -108,7 +110,12 @@ fn validation(settings: &ServerTlsSettings) -> Option<tls::common_tls_context::V
         .iter()
         .map(|name| tls::SubjectAltNameMatcher {
             // Nothing says of what kind a name is but its form.
-            san_type: if name.contains("://") { SanType::Uri } else { SanType::Dns }.into(),
+            san_type: if name.contains("://") {
+                SanType::Uri
+            } else {
+                SanType::Dns
+            }
+            .into(),
             matcher: Some(exact(name)),
             ..Default::default()
         })

@@ -42,7 +42,10 @@ const DEFAULT_JSON: [(&str, &str); 24] = [
     ("downstream_local_address", "%DOWNSTREAM_LOCAL_ADDRESS%"),
     ("downstream_remote_address", "%DOWNSTREAM_REMOTE_ADDRESS%"),
     ("requested_server_name", "%REQUESTED_SERVER_NAME%"),
-    ("upstream_transport_failure_reason", "%UPSTREAM_TRANSPORT_FAILURE_REASON%"),
+    (
+        "upstream_transport_failure_reason",
+        "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
+    ),
 ];
 
 /// Logs of requests and connections; none unless the mesh configuration names a file.
@@ -74,7 +77,11 @@ fn log(ctx: &Context<'_>, filter: Option<accesslog::AccessLogFilter>) -> Option<
     let format = match mesh.access_log_encoding {
         AccessLogEncoding::Json => Format::JsonFormat(json_format(ctx)),
         AccessLogEncoding::Text => {
-            let line = if mesh.access_log_format.is_empty() { DEFAULT_TEXT } else { &mesh.access_log_format };
+            let line = if mesh.access_log_format.is_empty() {
+                DEFAULT_TEXT
+            } else {
+                &mesh.access_log_format
+            };
             Format::TextFormatSource(core::DataSource {
                 specifier: Some(core::data_source::Specifier::InlineString(line.to_owned())),
                 ..Default::default()

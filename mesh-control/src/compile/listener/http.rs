@@ -46,11 +46,7 @@ pub(in super::super) fn manager(ctx: &Context<'_>, side: Side, stat_prefix: &str
         // The statistics' tags are cut out of the name at the `;`.
         stat_prefix: format!("{stat_prefix};"),
         http_filters: filters(side),
-        use_remote_address: if side == Side::Gateway {
-            on()
-        } else {
-            off()
-        },
+        use_remote_address: if side == Side::Gateway { on() } else { off() },
         path_with_escaped_slashes_action: PathWithEscapedSlashesAction::KeepUnchanged.into(),
         upgrade_configs: vec![UpgradeConfig {
             upgrade_type: "websocket".to_owned(),

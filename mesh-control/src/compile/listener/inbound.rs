@@ -6,9 +6,7 @@ use mesh_api::names;
 use super::super::cluster::tls::combined;
 use super::super::context::Context;
 use super::super::inbound::InboundPort;
-use super::super::pb::{
-    address, agent_secret, core, listener, matcher, on, pack, string_match, tls, tls_socket, uint,
-};
+use super::super::pb::{address, agent_secret, core, listener, matcher, on, pack, string_match, tls, tls_socket, uint};
 use super::super::route::to_application;
 use super::http::{Routes, Side, manager};
 use super::{PLAIN_HTTP, access_log, black_hole, detection_timeout, inspect, tcp, transparent, wildcard};

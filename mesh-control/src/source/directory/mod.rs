@@ -21,7 +21,7 @@ use super::{Diagnostic, Loaded, Places, Severity};
 use document::{Document, Problem};
 
 pub use watch::Watcher;
-pub use yaml::Lines;
+pub use yaml::{Lines, lines_of};
 
 /// Folders deeper than this are a loop of links.
 const MAX_DEPTH: usize = 32;

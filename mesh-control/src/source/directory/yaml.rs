@@ -109,6 +109,17 @@ pub(super) fn read(text: &str) -> Result<(Value, Lines), YamlError> {
     }
 }
 
+/// The lines of a text's fields.
+///
+/// # Errors
+/// Line and reason, when it is no YAML.
+pub fn lines_of(text: &str) -> Result<Lines, (u32, String)> {
+    match read(text) {
+        Ok((_, lines)) => Ok(lines),
+        Err(error) => Err((error.line, error.message)),
+    }
+}
+
 /// The reader says line and column itself; findings have the line of the file in front.
 fn without_position(text: &str) -> String {
     let text = text.lines().next().unwrap_or_default().trim();
