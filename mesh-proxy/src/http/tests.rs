@@ -1,1 +1,8 @@
+//! A proxy on loopback, real servers behind it and real clients before it.
 
+mod harness;
+mod messages;
+mod resilience;
+mod routing;
+mod smuggling;
+mod upgrades;

@@ -1,0 +1,486 @@
+//! Retries, timeouts, limits, dead connections.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use http::{Request, Response, Version};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::harness::*;
+use crate::testing::{eventually, soon};
+
+/// Fails this many times for each path, then answers with the body.
+async fn failing(times: usize, code: u16) -> (Origin, Arc<AtomicUsize>) {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = calls.clone();
+    let origin = Origin::start(move |request: Request<Incoming>| {
+        let call = counted.fetch_add(1, Relaxed);
+        async move {
+            let count = request.headers().get("x-envoy-attempt-count").cloned();
+            let body = request
+                .into_body()
+                .collect()
+                .await
+                .map(|b| b.to_bytes())
+                .unwrap_or_default();
+            if call < times {
+                return status(code);
+            }
+            let mut response = Response::new(full(body));
+            if let Some(count) = count {
+                response.headers_mut().insert("attempt", count);
+            }
+            response
+        }
+    })
+    .await;
+    (origin, calls)
+}
+
+fn retrying(policy: Value) -> Value {
+    json!([{"match": {"prefix": "/"}, "route": {"cluster": "up", "retry_policy": policy}}])
+}
+
+async fn mesh(routes: Value, origin: std::net::SocketAddr, extra: Value) -> Mesh {
+    let options = Options {
+        host: json!({"include_request_attempt_count": true}),
+        ..Options::default()
+    };
+    Mesh::start(routes, vec![cluster("up", &[origin], extra)], options).await
+}
+
+#[tokio::test]
+async fn responses_are_retried_with_their_bodies() {
+    for version in [Version::HTTP_11, Version::HTTP_2] {
+        let (origin, calls) = failing(2, 503).await;
+        let mesh = mesh(
+            retrying(json!({"retry_on": "5xx", "num_retries": 3})),
+            origin.address,
+            json!({}),
+        )
+        .await;
+        let mut client = Client::connect(mesh.address, version).await;
+        let seen = client.seen(post("/", vec![b'b'; 50_000])).await;
+        assert_eq!((seen.status, seen.body.len()), (200, 50_000));
+        assert_eq!(seen.header("attempt"), "3");
+        assert_eq!(calls.load(Relaxed), 3);
+        assert_eq!(mesh.cluster_counter("upstream_rq_retry"), 2);
+        assert_eq!(mesh.cluster_counter("upstream_rq_retry_success"), 1);
+    }
+}
+
+#[tokio::test]
+async fn retries_end() {
+    let (origin, calls) = failing(100, 503).await;
+    let mesh = mesh(
+        retrying(json!({"retry_on": "gateway-error", "num_retries": 2})),
+        origin.address,
+        json!({}),
+    )
+    .await;
+    let mut client = Client::connect(mesh.address, Version::HTTP_11).await;
+    assert_eq!(client.get("/").await.status, 503);
+    assert_eq!(calls.load(Relaxed), 3);
+    assert_eq!(mesh.cluster_counter("upstream_rq_retry_limit_exceeded"), 1);
+}
+
+#[tokio::test]
+async fn only_what_the_policy_names_is_retried() {
+    let (origin, calls) = failing(100, 500).await;
+    let mesh = mesh(
+        retrying(json!({"retry_on": "gateway-error,connect-failure"})),
+        origin.address,
+        json!({}),
+    )
+    .await;
+    let mut client = Client::connect(mesh.address, Version::HTTP_11).await;
+    assert_eq!(client.get("/").await.status, 500);
+    assert_eq!(calls.load(Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_body_past_the_limit_is_sent_once_and_whole() {
+    let (origin, calls) = failing(0, 503).await;
+    let mesh = mesh(
+        retrying(json!({"retry_on": "5xx", "num_retries": 3})),
+        origin.address,
+        json!({}),
+    )
+    .await;
+    let mut client = Client::connect(mesh.address, Version::HTTP_2).await;
+    let seen = client.seen(post("/", vec![b'b'; 1_000_000])).await;
+    assert_eq!((seen.status, seen.body.len()), (200, 1_000_000));
+    let (failing, failed) = failing(100, 503).await;
+    let mesh = self::mesh(
+        retrying(json!({"retry_on": "5xx", "num_retries": 3})),
+        failing.address,
+        json!({}),
+    )
+    .await;
+    let mut client = Client::connect(mesh.address, Version::HTTP_11).await;
+    assert_eq!(client.seen(post("/", vec![b'b'; 1_000_000])).await.status, 503);
+    assert_eq!((calls.load(Relaxed), failed.load(Relaxed)), (1, 1));
+}
+
+#[tokio::test]
+async fn retries_go_to_other_endpoints() {
+    let (bad, _) = failing(100, 503).await;
+    let good = Origin::named("good").await;
+    let policy = json!({"retry_on": "5xx", "num_retries": 1, "host_selection_retry_max_attempts": 5, "retry_host_predicate": [{
+        "name": "envoy.retry_host_predicates.previous_hosts",
+        "typed_config": {"@type": "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"}}]});
+    let clusters = vec![cluster("up", &[bad.address, good.address], json!({}))];
+    let mesh = Mesh::start(retrying(policy), clusters, Options::default()).await;
+    let mut client = Client::connect(mesh.address, Version::HTTP_11).await;
+    for _ in 0..20 {
+        assert_eq!(client.get("/").await.body, "good");
+    }
+}
+
+/// An address where nobody listens.
+async fn refused() -> std::net::SocketAddr {
+    let socket = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    socket.local_addr().expect("bound")
+}
+
+#[tokio::test]
+async fn refused_connections() {
+    let gone = refused().await;
+    let mesh = mesh(
+        retrying(json!({"retry_on": "connect-failure", "num_retries": 2})),
+        gone,
+        json!({}),
+    )
+    .await;
+    let mut client = Client::connect(mesh.address, Version::HTTP_11).await;
+    let seen = client.get("/").await;
+    assert_eq!(seen.status, 503);
+    assert!(
+        seen.body
+            .starts_with("upstream connect error or disconnect/reset before headers. "),
+        "{}",
+        seen.body
+    );
+    assert!(seen.body.contains("connection failure"), "{}", seen.body);
+    assert_eq!(mesh.cluster_counter("upstream_cx_connect_fail"), 3);
+    assert_eq!(mesh.proxy.shared.stats.gauge("cluster.up.upstream_cx_active").get(), 0);
+}
+
+/// Answers after this long.
+async fn slow(delay: Duration) -> Origin {
+    Origin::start(move |_| async move {
+        tokio::time::sleep(delay).await;
+        Response::new(full("late"))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_route_timeout_ends_requests() {
+    let origin = slow(Duration::from_secs(60)).await;
+    let routes = json!([{"match": {"prefix": "/"}, "route": {"cluster": "up", "timeout": "0.1s"}}]);
+    let mesh = mesh(routes, origin.address, json!({})).await;
+    for version in [Version::HTTP_11, Version::HTTP_2] {
+        let mut client = Client::connect(mesh.address, version).await;
+        for request in [get("/"), post("/", "body")] {
+            let seen = client.seen(request).await;
+            assert_eq!((seen.status, seen.body.as_str()), (504, "upstream request timeout"));
+        }
+        let mut request = post("/", "");
+        request
+            .headers_mut()
+            .insert("content-type", "application/grpc".parse().expect("a value"));
+        assert_eq!(client.seen(request).await.header("grpc-status"), "14");
+    }
+    assert_eq!(mesh.cluster_counter("upstream_rq_timeout"), 6);
+}
+
+#[tokio::test]
+async fn grpc_callers_set_their_own_timeout() {
+    let origin = slow(Duration::from_secs(60)).await;
+    let routes = json!([{"match": {"prefix": "/"}, "route": {"cluster": "up", "timeout": "0s",
+        "max_stream_duration": {"grpc_timeout_header_max": "0s"}}}]);
+    let mesh = mesh(routes, origin.address, json!({})).await;
+    let mut client = Client::connect(mesh.address, Version::HTTP_2).await;
+    let mut request = post("/", "");
+    for (name, value) in [("content-type", "application/grpc"), ("grpc-timeout", "100m")] {
+        request.headers_mut().insert(name, value.parse().expect("a value"));
+    }
+    let seen = client.seen(request).await;
+    assert_eq!(
+        (seen.header("grpc-status"), seen.header("grpc-message")),
+        ("14", "upstream request timeout")
+    );
+}
+
+#[tokio::test]
+async fn each_try_has_its_own_timeout() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = calls.clone();
+    let origin = Origin::start(move |_| {
+        let call = counted.fetch_add(1, Relaxed);
+        async move {
+            if call == 0 {
+                tokio::time::sleep(Duration::from_secs(60)).await;
+            }
+            Response::new(full("second"))
+        }
+    })
+    .await;
+    let policy = json!({"retry_on": "5xx", "num_retries": 1, "per_try_timeout": "0.2s"});
+    let mesh = mesh(retrying(policy), origin.address, json!({})).await;
+    let mut client = Client::connect(mesh.address, Version::HTTP_11).await;
+    assert_eq!(client.get("/").await.body, "second");
+    assert_eq!(mesh.cluster_counter("upstream_rq_per_try_timeout"), 1);
+}
+
+#[tokio::test]
+async fn limits_answer_overflow() {
+    let origin = slow(Duration::from_millis(300)).await;
+    let limits = json!({"circuit_breakers": {"thresholds": [{"max_requests": 1}]}});
+    let mesh = mesh(all_to("up"), origin.address, limits).await;
+    let (mut one, mut two) = (
+        Client::connect(mesh.address, Version::HTTP_11).await,
+        Client::connect(mesh.address, Version::HTTP_11).await,
+    );
+    let (a, b) = tokio::join!(one.get("/"), two.get("/"));
+    let mut codes = [a.status, b.status];
+    codes.sort_unstable();
+    assert_eq!(codes, [200, 503]);
+    let refused = if a.status == 503 { a } else { b };
+    assert_eq!(refused.header("x-envoy-overloaded"), "true");
+    assert!(refused.body.ends_with("reset reason: overflow"), "{}", refused.body);
+    assert_eq!(one.get("/").await.status, 200);
+}
+
+#[tokio::test]
+async fn requests_wait_for_a_connection_where_those_are_limited() {
+    let origin = slow(Duration::from_millis(50)).await;
+    let limits = json!({"circuit_breakers": {"thresholds": [{"max_connections": 1, "max_pending_requests": 10}]}});
+    let mesh = mesh(all_to("up"), origin.address, limits).await;
+    let mut tasks = Vec::new();
+    for _ in 0..5 {
+        let address = mesh.address;
+        tasks.push(tokio::spawn(async move {
+            Client::connect(address, Version::HTTP_11).await.get("/").await.status
+        }));
+    }
+    for task in tasks {
+        assert_eq!(task.await.expect("a task"), 200);
+    }
+    assert_eq!(origin.connections(), 1);
+}
+
+#[tokio::test]
+async fn connections_are_used_again() {
+    let origin = Origin::named("up").await;
+    let mesh = Mesh::to(&[origin.address], json!({})).await;
+    for _ in 0..5 {
+        let mut client = Client::connect(mesh.address, Version::HTTP_11).await;
+        for _ in 0..5 {
+            assert_eq!(client.get("/").await.body, "up");
+        }
+    }
+    assert_eq!(origin.connections(), 1);
+
+    let limited = protocol(json!({"explicit_http_config": {"http_protocol_options": {}},
+        "common_http_protocol_options": {"max_requests_per_connection": 2}}));
+    let mesh = Mesh::to(&[origin.address], limited).await;
+    let before = origin.connections();
+    let mut client = Client::connect(mesh.address, Version::HTTP_11).await;
+    for _ in 0..6 {
+        assert_eq!(client.get("/").await.body, "up");
+    }
+    assert_eq!(origin.connections() - before, 3);
+}
+
+#[tokio::test]
+async fn http2_requests_share_a_connection() {
+    let origin = slow(Duration::from_millis(50)).await;
+    let mesh = Mesh::to(&[origin.address], http2_upstream()).await;
+    let mut tasks = Vec::new();
+    for _ in 0..20 {
+        let address = mesh.address;
+        tasks.push(tokio::spawn(async move {
+            Client::connect(address, Version::HTTP_11).await.get("/").await.status
+        }));
+    }
+    for task in tasks {
+        assert_eq!(task.await.expect("a task"), 200);
+    }
+    assert_eq!(origin.connections(), 1);
+}
+
+#[tokio::test]
+async fn idle_connections_are_let_go() {
+    let origin = Origin::named("up").await;
+    let extra = protocol(json!({"explicit_http_config": {"http_protocol_options": {}},
+        "common_http_protocol_options": {"idle_timeout": "0.1s"}}));
+    let mesh = Mesh::to(&[origin.address], extra).await;
+    assert_eq!(
+        Client::connect(mesh.address, Version::HTTP_11)
+            .await
+            .get("/")
+            .await
+            .body,
+        "up"
+    );
+    let active = mesh.proxy.shared.stats.gauge("cluster.up.upstream_cx_active");
+    eventually("the connection is closed", || active.get() == 0).await;
+}
+
+/// Answers one request on each connection, and closes it upon the second.
+async fn closing(answer: &'static [u8]) -> (std::net::SocketAddr, Arc<AtomicUsize>) {
+    let socket = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = socket.local_addr().expect("bound");
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counted = requests.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = socket.accept().await {
+            let counted = counted.clone();
+            tokio::spawn(async move {
+                let mut buffer = [0; 4096];
+                for first in [true, false] {
+                    let mut all = Vec::new();
+                    while !all.windows(4).any(|w| w == b"\r\n\r\n") {
+                        match stream.read(&mut buffer).await {
+                            Ok(n) if n > 0 => all.extend_from_slice(&buffer[..n]),
+                            _ => return,
+                        }
+                    }
+                    counted.fetch_add(1, Relaxed);
+                    if !first || stream.write_all(answer).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (address, requests)
+}
+
+#[tokio::test]
+async fn a_dead_connection_is_replaced_unless_that_could_act_twice() {
+    let (address, requests) = closing(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    let mesh = Mesh::to(&[address], json!({})).await;
+    let mut client = Client::connect(mesh.address, Version::HTTP_11).await;
+    for _ in 0..5 {
+        let seen = client.get("/").await;
+        assert_eq!((seen.status, seen.body.as_str()), (200, "ok"));
+    }
+    let before = requests.load(Relaxed);
+    // This one is on a connection that has been used.
+    let seen = client.seen(post("/", "act")).await;
+    assert_eq!(seen.status, 503);
+    assert!(seen.body.ends_with("connection termination"), "{}", seen.body);
+    assert_eq!(requests.load(Relaxed) - before, 1, "a POST is not made twice");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_closed_while_idle_costs_nothing() {
+    let socket = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = socket.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = socket.accept().await {
+            let mut buffer = [0; 4096];
+            let _ = stream.read(&mut buffer).await;
+            let _ = stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                .await;
+            // Closed without a word.
+        }
+    });
+    let mesh = Mesh::to(&[address], json!({})).await;
+    let mut client = Client::connect(mesh.address, Version::HTTP_11).await;
+    for _ in 0..20 {
+        assert_eq!(client.seen(post("/", "act")).await.status, 200);
+        let active = mesh.proxy.shared.stats.gauge("cluster.up.upstream_cx_active");
+        eventually("the end is seen", || active.get() == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn garbage_from_an_upstream() {
+    for garbage in [
+        &b"SSH-2.0-OpenSSH_9.2\r\n\r\n\r\n"[..],
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+        b"\0\0\0\0\r\n\r\n",
+    ] {
+        let (address, _) = raw_origin(garbage).await;
+        let mesh = Mesh::to(&[address], json!({})).await;
+        let mut client = Client::connect(mesh.address, Version::HTTP_11).await;
+        let seen = client.get("/").await;
+        assert_eq!(seen.status, 502, "{:?}: {seen:?}", String::from_utf8_lossy(garbage));
+    }
+}
+
+#[tokio::test]
+async fn a_response_that_breaks_off_is_not_ended_well() {
+    let (address, _) = closing(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart").await;
+    let mesh = Mesh::to(&[address], json!({})).await;
+    for version in [Version::HTTP_11, Version::HTTP_2] {
+        let mut client = Client::connect(mesh.address, version).await;
+        let mut response = client.send(get("/")).await.expect("a head");
+        assert_eq!(response.status(), 200);
+        let mut ended = None;
+        // The origin waits for a second request; the caller's patience ends it.
+        while let Ok(frame) = tokio::time::timeout(Duration::from_millis(300), response.body_mut().frame()).await {
+            match frame {
+                Some(Ok(_)) => {}
+                other => {
+                    ended = Some(other.is_some());
+                    break;
+                }
+            }
+        }
+        assert_ne!(
+            ended,
+            Some(false),
+            "{version:?}: a body that is cut short must not look whole"
+        );
+    }
+}
+
+#[tokio::test]
+async fn callers_that_go_away_leave_nothing_behind() {
+    let origin = slow(Duration::from_secs(60)).await;
+    for extra in [json!({}), http2_upstream()] {
+        let mesh = Mesh::to(&[origin.address], extra).await;
+        let mut client = Client::connect(mesh.address, Version::HTTP_2).await;
+        let pending = tokio::time::timeout(Duration::from_millis(100), client.get("/")).await;
+        assert!(pending.is_err());
+        drop(client);
+        let active = mesh.proxy.shared.stats.gauge("cluster.up.upstream_rq_active");
+        eventually("the request is gone", || active.get() == 0).await;
+        eventually("the books are closed", || {
+            mesh.http_counter("downstream_rq_rx_reset") == 1
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn idle_callers_are_let_go() {
+    let origin = Origin::named("up").await;
+    let options = Options {
+        manager: json!({"common_http_protocol_options": {"idle_timeout": "0.1s"}}),
+        ..Options::default()
+    };
+    let mesh = Mesh::start(all_to("up"), vec![cluster("up", &[origin.address], json!({}))], options).await;
+    let mut stream = TcpStream::connect(mesh.address).await.expect("connect");
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        .await
+        .expect("write");
+    let mut all = String::new();
+    soon("the end", stream.read_to_string(&mut all)).await.expect("read");
+    assert!(all.ends_with("up"), "{all}");
+    assert_eq!(mesh.http_counter("downstream_cx_idle_timeout"), 1);
+}
