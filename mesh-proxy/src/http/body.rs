@@ -469,6 +469,11 @@ impl FromUpstream {
             Expired::Try => {
                 stream.flag(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT, "upstream_per_try_timeout");
             }
+            // The upstream has answered before the request was through.
+            Expired::Receive => {
+                stream.stats.downstream_rq_timeout.inc();
+                stream.flag(ResponseFlags::DURATION_TIMEOUT, "request_overall_timeout");
+            }
             Expired::Idle => {
                 stream.stats.downstream_rq_idle_timeout.inc();
                 stream.flag(ResponseFlags::STREAM_IDLE_TIMEOUT, "stream_idle_timeout");

@@ -282,7 +282,8 @@ async fn serve(stream: &Rc<Stream>, mut inbound: Inbound, traits: &mut Traits) -
     let found = table.and_then(|table| {
         let facts = inbound.facts();
         let host = routes::virtual_host(table, facts.authority, manager.strip_host_port)?;
-        if host.require_tls == RequireTls::All && facts.scheme == "http" {
+        // Nobody is taken for internal, so that `EXTERNAL_ONLY` is everybody.
+        if host.require_tls != RequireTls::None && facts.scheme == "http" {
             return Some(Err(redirect::to_https(&facts)));
         }
         Some(Ok((table, host, routes::route(host, &facts)?)))

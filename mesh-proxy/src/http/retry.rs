@@ -88,6 +88,8 @@ pub(crate) enum Failure {
     Timeout,
     /// Nothing moved for too long.
     Idle,
+    /// The request did not come wholly in time.
+    ReceiveTimeout,
     /// The authority cannot be sent as HTTP/2.
     BadAuthority,
 }
@@ -171,6 +173,15 @@ impl Failure {
                 ResponseFlags::STREAM_IDLE_TIMEOUT,
                 "stream_idle_timeout",
             ),
+            Failure::ReceiveTimeout => Local {
+                close: true,
+                ..Local::new(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "request timeout",
+                    ResponseFlags::NONE,
+                    "request_overall_timeout",
+                )
+            },
             Failure::BadAuthority => Local::bad_request("invalid_authority"),
         }
     }
@@ -186,7 +197,12 @@ impl Failure {
             Failure::Reset(Reset::Local) => false,
             Failure::Reset(_) => any_reset || on.reset_before_request && !sent,
             Failure::TryTimeout => any_reset,
-            Failure::NoEndpoint | Failure::Overflow | Failure::Timeout | Failure::Idle | Failure::BadAuthority => false,
+            Failure::NoEndpoint
+            | Failure::Overflow
+            | Failure::Timeout
+            | Failure::Idle
+            | Failure::ReceiveTimeout
+            | Failure::BadAuthority => false,
         }
     }
 }

@@ -17,13 +17,14 @@ use super::body::{FromUpstream, Kept, Reading, RequestBody, ResponseBody};
 use super::grpc::{self, MessageCounter};
 use super::handle::{Inbound, keep_original_path, set, with_query};
 use super::headers::{self, ATTEMPT_COUNT, DECORATOR, EXPECTED_TIMEOUT, SERVICE_TIME};
+use super::mirror;
 use super::reply::Local;
 use super::retry::{Failure, Reset, back_off, is_retriable};
 use super::routes::rewrite_prefix;
 use super::stream::Stream;
 use super::timers::{Expired, Timers};
+use super::upgrade::{self, Ends};
 use super::upstream_request::{ActiveRequest, Answered, Failed, Like, Outgoing, Upgrade, attempt, retry_permit};
-use super::{mirror, upgrade};
 use crate::snapshot::{
     Cluster, Direction, Discovery, Endpoint, Forward, HeaderOps, HeaderOpsPair, HostRewrite, HttpFilter, RetryPolicy,
     Route, RouteTable, Target, Transport, VirtualHost,
@@ -145,10 +146,13 @@ pub(super) async fn forward(stream: &Rc<Stream>, mut inbound: Inbound, routed: R
     if forwarding.timers.idle.is_some() {
         stream.watch_activity();
     }
-    let upgraded = matches!(outgoing.upgrade, Upgrade::Token(_) | Upgrade::Connect).then(|| outgoing.upgrade.clone());
+    let upgraded = (outgoing.upgrade != Upgrade::No).then(|| {
+        let key = outgoing.headers.get(header::SEC_WEBSOCKET_KEY).cloned();
+        (outgoing.upgrade.clone(), key)
+    });
     match forwarding.run(&mut outgoing).await {
         Ok(answer) => match (upgraded, inbound.on_upgrade) {
-            (Some(upgrade), Some(on_upgrade)) => forwarding.upgrade(answer, &upgrade, on_upgrade),
+            (Some(upgrade), Some(caller)) => forwarding.upgrade(answer, upgrade, caller),
             _ => forwarding.respond(answer),
         },
         Err(failure) => failure.into_local().into_response(stream, inbound.grpc),
@@ -215,7 +219,9 @@ fn timers(stream: &Stream, inbound: &Inbound, routed: Routed<'_>) -> Timers {
         Some(limit) => Some(limit),
         None => stream.manager.stream_idle_timeout,
     };
-    Timers::new(request, idle)
+    let mut timers = Timers::new(request, idle);
+    timers.receive = stream.manager.request_timeout.map(|limit| Instant::now() + limit);
+    timers
 }
 
 /// Applies the route's path rewrite.
@@ -513,10 +519,10 @@ impl Forwarding<'_> {
     fn upgrade(
         &mut self,
         answer: Answer,
-        upgrade: &Upgrade,
-        on_upgrade: hyper::upgrade::OnUpgrade,
+        (upgrade, key): (Upgrade, Option<HeaderValue>),
+        caller: hyper::upgrade::OnUpgrade,
     ) -> Response<ResponseBody> {
-        if !upgrade::is_granted(&answer.answered.response, upgrade, answer.answered.lease.is_http2()) {
+        if !upgrade::is_granted(&answer.answered.response, &upgrade, answer.answered.lease.is_http2()) {
             return self.respond(answer);
         }
         let Answer {
@@ -527,15 +533,15 @@ impl Forwarding<'_> {
         } = answer;
         self.response_headers(response.headers_mut(), &endpoint, began);
         self.stream.note(|r| r.details = "via_upstream".into());
-        upgrade::tunnel(
-            self.stream,
-            response,
+        let ends = Ends {
+            upgrade: &upgrade,
+            caller,
+            key,
             lease,
             active,
-            upgrade,
-            on_upgrade,
-            self.timers.idle,
-        )
+            idle: self.timers.idle,
+        };
+        upgrade::tunnel(self.stream, response, ends)
     }
 
     fn response_headers(&self, headers: &mut http::HeaderMap, endpoint: &Endpoint, began: Instant) {
@@ -570,6 +576,7 @@ fn failure_of(expired: Expired) -> Failure {
         Expired::Request => Failure::Timeout,
         Expired::Try => Failure::TryTimeout,
         Expired::Idle => Failure::Idle,
+        Expired::Receive => Failure::ReceiveTimeout,
     }
 }
 

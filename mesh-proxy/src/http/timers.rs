@@ -17,6 +17,8 @@ pub(crate) enum Expired {
     Try,
     /// Stream idle timeout.
     Idle,
+    /// The manager's `request_timeout`: the request did not come wholly in time.
+    Receive,
 }
 
 /// Limits of one attempt and of the stream around it.
@@ -26,6 +28,8 @@ pub(crate) struct Timers {
     /// End of this attempt.
     pub(crate) attempt: Option<Instant>,
     pub(crate) idle: Option<Duration>,
+    /// Until when the request has to be there.
+    pub(crate) receive: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
@@ -40,7 +44,7 @@ impl Timers {
 
     /// Whether there is anything to watch.
     pub(crate) fn is_empty(&self) -> bool {
-        self.request.is_none() && self.attempt.is_none() && self.idle.is_none()
+        self.request.is_none() && self.attempt.is_none() && self.idle.is_none() && self.receive.is_none()
     }
 
     /// The earliest limit as of now. A limit that has not started to run is looked at again after its length.
@@ -52,7 +56,14 @@ impl Timers {
         let idle = self
             .idle
             .map(|limit| (stream.active_at().unwrap_or(now) + limit, Expired::Idle));
-        [request, attempt, idle].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let receive = self
+            .receive
+            .filter(|_| stream.request_done().is_none())
+            .map(|at| (at, Expired::Receive));
+        [request, attempt, idle, receive]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(at, _)| *at)
     }
 
     /// To be polled when there is nothing else to do; ready when a limit has passed.

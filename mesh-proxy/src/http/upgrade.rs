@@ -6,8 +6,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -29,16 +31,52 @@ pub(super) fn is_granted(response: &Response<Incoming>, upgrade: &Upgrade, http2
     }
 }
 
+/// Puts an upgrade into the form of HTTP/1.1, whichever version it came by.
+pub(super) fn as_http1(token: &str, headers: &mut HeaderMap) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    if !headers.contains_key(header::UPGRADE)
+        && let Ok(token) = HeaderValue::from_str(token)
+    {
+        headers.insert(header::UPGRADE, token);
+    }
+    if token == "websocket" && !headers.contains_key(header::SEC_WEBSOCKET_KEY) {
+        let key = STANDARD.encode(rand::random::<[u8; 16]>());
+        if let Ok(key) = HeaderValue::try_from(key) {
+            headers.insert(header::SEC_WEBSOCKET_KEY, key);
+        }
+    }
+}
+
+/// The answer to a WebSocket key (RFC 6455, 4.2.2): proof that the handshake was understood, not a secret.
+fn websocket_accept(key: &HeaderValue) -> Option<HeaderValue> {
+    const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+    let text = [key.as_bytes(), GUID].concat();
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, &text);
+    HeaderValue::try_from(STANDARD.encode(digest)).ok()
+}
+
+/// The two ends of an upgrade, and what is held as long as bytes pass.
+pub(super) struct Ends<'a> {
+    pub(super) upgrade: &'a Upgrade,
+    /// The caller's connection.
+    pub(super) caller: OnUpgrade,
+    /// The caller's `sec-websocket-key`, over HTTP/1.
+    pub(super) key: Option<HeaderValue>,
+    pub(super) lease: Lease,
+    pub(super) active: ActiveRequest,
+    pub(super) idle: Option<Duration>,
+}
+
 /// Answers the caller and connects both sides.
-pub(super) fn tunnel(
-    stream: &Rc<Stream>,
-    mut response: Response<Incoming>,
-    lease: Lease,
-    active: ActiveRequest,
-    upgrade: &Upgrade,
-    caller: OnUpgrade,
-    idle: Option<Duration>,
-) -> Response<ResponseBody> {
+pub(super) fn tunnel(stream: &Rc<Stream>, mut response: Response<Incoming>, ends: Ends<'_>) -> Response<ResponseBody> {
+    let Ends {
+        upgrade,
+        caller,
+        key,
+        lease,
+        active,
+        idle,
+    } = ends;
     let upstream = hyper::upgrade::on(&mut response);
     stream.stats.downstream_cx_upgrades_total.inc();
     let http2 = stream.note(|r| r.version) == Version::HTTP_2;
@@ -55,10 +93,21 @@ pub(super) fn tunnel(
             {
                 parts.headers.insert(header::UPGRADE, token);
             }
+            // An upstream over HTTP/2 was asked without a key and gave no proof.
+            if lease.is_http2()
+                && let Some(accept) = key.as_ref().and_then(websocket_accept)
+            {
+                parts.headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+            }
         }
         Upgrade::No | Upgrade::Token(_) | Upgrade::Connect => {
             parts.status = StatusCode::OK;
-            for name in [header::CONNECTION, header::UPGRADE, header::CONTENT_LENGTH] {
+            for name in [
+                header::CONNECTION,
+                header::UPGRADE,
+                header::CONTENT_LENGTH,
+                header::SEC_WEBSOCKET_ACCEPT,
+            ] {
                 parts.headers.remove(name);
             }
         }
@@ -224,5 +273,17 @@ where
         } else {
             Poll::Pending
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn websocket_proof() {
+        // The example of RFC 6455.
+        let key = HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ==");
+        assert_eq!(websocket_accept(&key).unwrap(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     }
 }

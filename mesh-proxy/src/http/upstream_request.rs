@@ -64,7 +64,7 @@ impl ActiveRequest {
         match expired {
             Expired::Request => self.cluster.stats.upstream_rq_timeout.inc(),
             Expired::Try => self.cluster.stats.upstream_rq_per_try_timeout.inc(),
-            Expired::Idle => {}
+            Expired::Idle | Expired::Receive => {}
         }
         self.failed();
     }
@@ -290,6 +290,9 @@ impl Outgoing {
             self.headers
                 .entry(header::TRANSFER_ENCODING)
                 .or_insert(http::HeaderValue::from_static("chunked"));
+        }
+        if let Upgrade::Token(token) = &self.upgrade {
+            super::upgrade::as_http1(token, &mut self.headers);
         }
         *request.headers_mut() = self.headers;
         *request.extensions_mut() = self.extensions;

@@ -67,3 +67,26 @@ pub(super) fn apply(mode: ForwardClientCert, conn: &Downstream, headers: &mut He
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_are_in_envoys_order() {
+        let tls = TlsInfo {
+            mutual: true,
+            peer_uri: Some("spiffe://td/ns/a/sa/b".into()),
+            local_uri: Some("spiffe://td/ns/c/sa/d".into()),
+            peer_subject: Some("O=\"x\"".into()),
+            peer_dns: vec!["one".into(), "two".into()],
+            peer_hash: Some("ab12".into()),
+            ..TlsInfo::default()
+        };
+        assert_eq!(
+            element(&tls).unwrap(),
+            "By=spiffe://td/ns/c/sa/d;Hash=ab12;Subject=\"O=\\\"x\\\"\";URI=spiffe://td/ns/a/sa/b;DNS=one;DNS=two"
+        );
+        assert!(element(&TlsInfo::default()).is_none());
+    }
+}

@@ -96,11 +96,13 @@ async fn open_http1(
             server_name: want.server_name,
             alpn: want.alpn,
             // As in Envoy, every pool may have one connection.
-            force: slot.active.get() == 0,
+            force: slot.active.get() == 0 && slot.opening.get() == 0,
         };
+        let opening = OpeningHttp1::new(slot);
         match connect(worker, cluster, endpoint, options).await {
             Ok(io) => return handshake_http1(cluster, slot, io).await,
             Err(ConnectError::Overflow) => {
+                drop(opening);
                 slot.contended.set(true);
                 let _ = tokio::time::timeout(RECHECK, waiting).await;
                 if let Some(lease) = slot.take(Protocol::Http1) {
@@ -109,6 +111,22 @@ async fn open_http1(
             }
             Err(error) => return Err(LeaseError::Connect(Rc::new(error))),
         }
+    }
+}
+
+/// Counts an HTTP/1 connection that is being opened, until it is open or given up.
+struct OpeningHttp1<'s>(&'s Slot);
+
+impl<'s> OpeningHttp1<'s> {
+    fn new(slot: &'s Slot) -> Self {
+        slot.opening.set(slot.opening.get() + 1);
+        OpeningHttp1(slot)
+    }
+}
+
+impl Drop for OpeningHttp1<'_> {
+    fn drop(&mut self) {
+        self.0.opening.set(self.0.opening.get().saturating_sub(1));
     }
 }
 

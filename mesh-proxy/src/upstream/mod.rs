@@ -7,6 +7,9 @@ mod io;
 mod lease;
 mod pool;
 
+#[cfg(test)]
+mod tests;
+
 pub use balance::*;
 pub use connect::*;
 pub use exec::LocalExec;

@@ -87,6 +87,8 @@ pub(crate) struct Slot {
     pub(super) shared: RefCell<Vec<Rc<Shared>>>,
     /// Requests that wait until there is a connection (or one less in use).
     pub(super) waiters: Notify,
+    /// HTTP/1 connections that are being opened.
+    pub(super) opening: Cell<u32>,
     /// Somebody waits because of `max_connections`.
     pub(super) contended: Cell<bool>,
     /// A shared connection is being opened; those who need one wait for it.
@@ -195,6 +197,7 @@ impl Pools {
             active: Cell::default(),
             shared: RefCell::default(),
             waiters: Notify::new(),
+            opening: Cell::default(),
             contended: Cell::default(),
             connecting: Cell::default(),
             failure: RefCell::default(),
@@ -309,7 +312,7 @@ impl Slot {
                 && (conn.active.get() > 0 || !self.idle_too_long(conn.used.get(), now))
         });
         let empty = self.idle.borrow().is_empty() && self.shared.borrow().is_empty();
-        let busy = self.active.get() > 0 || self.connecting.get();
+        let busy = self.active.get() > 0 || self.opening.get() > 0 || self.connecting.get();
         if !empty || busy {
             self.used.set(now);
         }

@@ -240,6 +240,34 @@ async fn each_try_has_its_own_timeout() {
 }
 
 #[tokio::test]
+async fn requests_have_to_come_in_time() {
+    let origin = Origin::echo().await;
+    let options = Options {
+        manager: json!({"request_timeout": "0.2s"}),
+        ..Options::default()
+    };
+    let mesh = Mesh::start(all_to("up"), vec![cluster("up", &[origin.address], json!({}))], options).await;
+    let answer = raw(
+        mesh.address,
+        b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\npart",
+        false,
+    )
+    .await;
+    assert!(
+        answer.starts_with("HTTP/1.1 408 ") && answer.ends_with("request timeout"),
+        "{answer}"
+    );
+    assert_eq!(
+        Client::connect(mesh.address, Version::HTTP_11)
+            .await
+            .get("/")
+            .await
+            .status,
+        200
+    );
+}
+
+#[tokio::test]
 async fn limits_answer_overflow() {
     let origin = slow(Duration::from_millis(300)).await;
     let limits = json!({"circuit_breakers": {"thresholds": [{"max_requests": 1}]}});

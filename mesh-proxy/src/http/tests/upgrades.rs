@@ -118,10 +118,37 @@ async fn websockets_pass_to_http2_upstreams() {
     stream.write_all(WEBSOCKET.as_bytes()).await.expect("write");
     let answer = head(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+    assert!(
+        answer.contains("sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
+        "{answer}"
+    );
     stream.write_all(b"hello").await.expect("write");
     let mut five = [0; 5];
     soon("the echo", stream.read_exact(&mut five)).await.expect("read");
     assert_eq!(&five, b"hello");
+}
+
+#[tokio::test]
+async fn websockets_by_http2() {
+    let origin = upgrading().await;
+    for extra in [json!({}), http2_upstream()] {
+        let mesh = Mesh::start(all_to("up"), vec![cluster("up", &[origin.address], extra)], options()).await;
+        let mut client = Client::connect(mesh.address, Version::HTTP_2).await;
+        assert_eq!(client.get("/").await.status, 200);
+        let mut request = get("/ws");
+        *request.method_mut() = Method::CONNECT;
+        request.extensions_mut().insert(hyper::ext::Protocol::from("websocket"));
+        let mut response = client.send(request).await.expect("a response");
+        assert_eq!(response.status(), 200);
+        let upgraded = soon("the upgrade", hyper::upgrade::on(&mut response))
+            .await
+            .expect("upgraded");
+        let mut stream = TokioIo::new(upgraded);
+        stream.write_all(b"hello").await.expect("write");
+        let mut five = [0; 5];
+        soon("the echo", stream.read_exact(&mut five)).await.expect("read");
+        assert_eq!(&five, b"hello");
+    }
 }
 
 #[tokio::test]
