@@ -76,7 +76,7 @@ pub(super) async fn handle(
             traits.grpc = inbound.grpc;
             serve(&stream, inbound, &mut traits).await
         }
-        Err(local) => local.into_response(&stream, false),
+        Err(local) => (*local).into_response(&stream, false),
     };
     finish_headers(&stream, &mut response, &traits, http10);
     stream.response_started(response.status(), response.headers());
@@ -95,7 +95,7 @@ struct Traits {
 }
 
 /// Checks a request and brings it into one form, whichever version of HTTP it came by.
-fn accept(stream: &Stream, request: Request<Incoming>) -> Result<Inbound, Local> {
+fn accept(stream: &Stream, request: Request<Incoming>) -> Result<Inbound, Box<Local>> {
     let manager = &stream.manager;
     let (mut parts, body) = request.into_parts();
     let header_bytes = request::header_size(&parts.headers);
@@ -158,9 +158,9 @@ fn accept(stream: &Stream, request: Request<Incoming>) -> Result<Inbound, Local>
 }
 
 /// Puts the authority into one `host` header, and refuses requests that name several.
-fn authority(parts: &mut http::request::Parts) -> Result<(), Local> {
+fn authority(parts: &mut http::request::Parts) -> Result<(), Box<Local>> {
     if parts.headers.get_all(header::HOST).iter().nth(1).is_some() {
-        return Err(Local::bad_request("http1.duplicate_host"));
+        return Err(Box::new(Local::bad_request("http1.duplicate_host")));
     }
     if let Some(authority) = parts.uri.authority() {
         // The target names it; a `host` beside it is not believed (RFC 9112, 3.2.2; HTTP/2 has `:authority`).
@@ -169,14 +169,16 @@ fn authority(parts: &mut http::request::Parts) -> Result<(), Local> {
             .get(header::HOST)
             .is_some_and(|h| h.as_bytes() == authority.as_str().as_bytes());
         if !same {
-            let value =
-                HeaderValue::from_str(authority.as_str()).map_err(|_| Local::bad_request("invalid_authority"))?;
+            let value = HeaderValue::from_str(authority.as_str())
+                .map_err(|_| Box::new(Local::bad_request("invalid_authority")))?;
             parts.headers.insert(header::HOST, value);
         }
     }
     match parts.headers.get(header::HOST) {
-        Some(host) if std::str::from_utf8(host.as_bytes()).is_err() => Err(Local::bad_request("invalid_authority")),
-        None if parts.version != Version::HTTP_10 => Err(Local::bad_request("missing_host_header")),
+        Some(host) if std::str::from_utf8(host.as_bytes()).is_err() => {
+            Err(Box::new(Local::bad_request("invalid_authority")))
+        }
+        None if parts.version != Version::HTTP_10 => Err(Box::new(Local::bad_request("missing_host_header"))),
         _ => Ok(()),
     }
 }
@@ -202,11 +204,11 @@ fn wanted_upgrade(version: Version, headers: &HeaderMap) -> Upgrade {
     }
 }
 
-fn normalized(inbound: &mut Inbound, manager: &crate::snapshot::HttpConnectionManager) -> Result<(), Local> {
+fn normalized(inbound: &mut Inbound, manager: &crate::snapshot::HttpConnectionManager) -> Result<(), Box<Local>> {
     let changed = match normalize(inbound.path.path(), manager) {
         Normalized::Path(std::borrow::Cow::Borrowed(_)) => return Ok(()),
         Normalized::Path(std::borrow::Cow::Owned(path)) => path,
-        Normalized::Reject => return Err(Local::bad_request("path_normalization_failed")),
+        Normalized::Reject => return Err(Box::new(Local::bad_request("path_normalization_failed"))),
         Normalized::Redirect(path) => {
             let mut local = Local::new(
                 StatusCode::TEMPORARY_REDIRECT,
@@ -217,11 +219,11 @@ fn normalized(inbound: &mut Inbound, manager: &crate::snapshot::HttpConnectionMa
             if let Ok(location) = HeaderValue::try_from(with_query(path, inbound.path.query())) {
                 local.headers.insert(header::LOCATION, location);
             }
-            return Err(local);
+            return Err(Box::new(local));
         }
     };
     inbound.path = PathAndQuery::try_from(with_query(changed, inbound.path.query()))
-        .map_err(|_| Local::bad_request("path_normalization_failed"))?;
+        .map_err(|_| Box::new(Local::bad_request("path_normalization_failed")))?;
     Ok(())
 }
 

@@ -19,7 +19,7 @@ pub(crate) enum Reset {
     /// The connection was closed.
     ConnectionTermination,
     /// RST_STREAM.
-    RemoteReset,
+    ByPeer,
     /// RST_STREAM with REFUSED_STREAM: the upstream has not looked at the request.
     RefusedStream,
     /// Not HTTP.
@@ -33,7 +33,7 @@ impl Reset {
     pub(crate) fn flag(self) -> (ResponseFlags, &'static str) {
         match self {
             Reset::ConnectionTermination => (ResponseFlags::UPSTREAM_CONNECTION_TERMINATION, "connection_termination"),
-            Reset::RemoteReset => (ResponseFlags::UPSTREAM_REMOTE_RESET, "remote_reset"),
+            Reset::ByPeer => (ResponseFlags::UPSTREAM_REMOTE_RESET, "remote_reset"),
             Reset::RefusedStream => (ResponseFlags::UPSTREAM_REMOTE_RESET, "remote_refused_stream_reset"),
             Reset::Protocol => (ResponseFlags::UPSTREAM_PROTOCOL_ERROR, "protocol_error"),
             Reset::Local => (ResponseFlags::LOCAL_RESET, "local_reset"),
@@ -52,7 +52,7 @@ pub(crate) fn reset_of(error: &hyper::Error) -> Reset {
             if h2.is_reset() && h2.is_remote() {
                 return match h2.reason() {
                     Some(h2::Reason::REFUSED_STREAM) => Reset::RefusedStream,
-                    _ => Reset::RemoteReset,
+                    _ => Reset::ByPeer,
                 };
             }
             return match h2.reason() {

@@ -291,10 +291,10 @@ impl Opening {
             let ended = std::future::poll_fn(|cx| {
                 let polled = conn.as_mut().poll(cx);
                 // The peer's SETTINGS come early, and change rarely; asking takes a lock in h2.
-                if polls < 16 || polls.is_multiple_of(256) {
-                    if let Some(shared) = watched.upgrade() {
-                        shared.allowed.set(conn.current_max_send_streams().min(limit));
-                    }
+                if (polls < 16 || polls.is_multiple_of(256))
+                    && let Some(shared) = watched.upgrade()
+                {
+                    shared.allowed.set(conn.current_max_send_streams().min(limit));
                 }
                 polls = polls.wrapping_add(1);
                 polled

@@ -64,10 +64,12 @@ pub(crate) struct Want<'a> {
 pub struct Pools {
     slots: RefCell<Map<Key, Rc<Slot>>>,
     /// Endpoints of original destinations; the transports are held for the sake of the key.
-    ephemeral: RefCell<Map<(usize, SocketAddr), (Arc<TransportSockets>, Arc<Endpoint>)>>,
+    ephemeral: RefCell<Map<(usize, SocketAddr), Ephemeral>>,
     swept: Cell<bool>,
     version: Cell<u64>,
 }
+
+type Ephemeral = (Arc<TransportSockets>, Arc<Endpoint>);
 
 impl fmt::Debug for Pools {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -42,7 +42,7 @@ async fn failing(times: usize, code: u16) -> (Origin, Arc<AtomicUsize>) {
     (origin, calls)
 }
 
-fn retrying(policy: Value) -> Value {
+fn retrying(policy: &Value) -> Value {
     json!([{"match": {"prefix": "/"}, "route": {"cluster": "up", "retry_policy": policy}}])
 }
 
@@ -59,7 +59,7 @@ async fn responses_are_retried_with_their_bodies() {
     for version in [Version::HTTP_11, Version::HTTP_2] {
         let (origin, calls) = failing(2, 503).await;
         let mesh = mesh(
-            retrying(json!({"retry_on": "5xx", "num_retries": 3})),
+            retrying(&json!({"retry_on": "5xx", "num_retries": 3})),
             origin.address,
             json!({}),
         )
@@ -78,7 +78,7 @@ async fn responses_are_retried_with_their_bodies() {
 async fn retries_end() {
     let (origin, calls) = failing(100, 503).await;
     let mesh = mesh(
-        retrying(json!({"retry_on": "gateway-error", "num_retries": 2})),
+        retrying(&json!({"retry_on": "gateway-error", "num_retries": 2})),
         origin.address,
         json!({}),
     )
@@ -93,7 +93,7 @@ async fn retries_end() {
 async fn only_what_the_policy_names_is_retried() {
     let (origin, calls) = failing(100, 500).await;
     let mesh = mesh(
-        retrying(json!({"retry_on": "gateway-error,connect-failure"})),
+        retrying(&json!({"retry_on": "gateway-error,connect-failure"})),
         origin.address,
         json!({}),
     )
@@ -107,7 +107,7 @@ async fn only_what_the_policy_names_is_retried() {
 async fn a_body_past_the_limit_is_sent_once_and_whole() {
     let (origin, calls) = failing(0, 503).await;
     let mesh = mesh(
-        retrying(json!({"retry_on": "5xx", "num_retries": 3})),
+        retrying(&json!({"retry_on": "5xx", "num_retries": 3})),
         origin.address,
         json!({}),
     )
@@ -117,7 +117,7 @@ async fn a_body_past_the_limit_is_sent_once_and_whole() {
     assert_eq!((seen.status, seen.body.len()), (200, 1_000_000));
     let (failing, failed) = failing(100, 503).await;
     let mesh = self::mesh(
-        retrying(json!({"retry_on": "5xx", "num_retries": 3})),
+        retrying(&json!({"retry_on": "5xx", "num_retries": 3})),
         failing.address,
         json!({}),
     )
@@ -135,7 +135,7 @@ async fn retries_go_to_other_endpoints() {
         "name": "envoy.retry_host_predicates.previous_hosts",
         "typed_config": {"@type": "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"}}]});
     let clusters = vec![cluster("up", &[bad.address, good.address], json!({}))];
-    let mesh = Mesh::start(retrying(policy), clusters, Options::default()).await;
+    let mesh = Mesh::start(retrying(&policy), clusters, Options::default()).await;
     let mut client = Client::connect(mesh.address, Version::HTTP_11).await;
     for _ in 0..20 {
         assert_eq!(client.get("/").await.body, "good");
@@ -152,7 +152,7 @@ async fn refused() -> std::net::SocketAddr {
 async fn refused_connections() {
     let gone = refused().await;
     let mesh = mesh(
-        retrying(json!({"retry_on": "connect-failure", "num_retries": 2})),
+        retrying(&json!({"retry_on": "connect-failure", "num_retries": 2})),
         gone,
         json!({}),
     )
@@ -233,7 +233,7 @@ async fn each_try_has_its_own_timeout() {
     })
     .await;
     let policy = json!({"retry_on": "5xx", "num_retries": 1, "per_try_timeout": "0.2s"});
-    let mesh = mesh(retrying(policy), origin.address, json!({})).await;
+    let mesh = mesh(retrying(&policy), origin.address, json!({})).await;
     let mut client = Client::connect(mesh.address, Version::HTTP_11).await;
     assert_eq!(client.get("/").await.body, "second");
     assert_eq!(mesh.cluster_counter("upstream_rq_per_try_timeout"), 1);
