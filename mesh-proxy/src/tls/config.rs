@@ -1,14 +1,17 @@
 //! rustls configurations.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{ClientConfig, ServerConfig, SignatureScheme, SupportedProtocolVersion, version};
+use rustls_pki_types::CertificateDer;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::provider::provider_for;
+use super::provider::{provider, provider_for};
 use super::verify::PeerVerifier;
 use super::{ClientTlsParams, Identity, ServerTlsParams, TlsCommon, TlsVersion};
 
@@ -78,25 +81,43 @@ fn versions(common: &TlsCommon) -> Result<Vec<&'static SupportedProtocolVersion>
     Ok(versions)
 }
 
-fn load_keys(identities: &[Arc<Identity>], provider: &CryptoProvider) -> Result<Vec<Arc<CertifiedKey>>, String> {
+fn load_keys<I: Borrow<Identity>>(
+    identities: &[I],
+    provider: &CryptoProvider,
+) -> Result<Vec<Arc<CertifiedKey>>, String> {
     identities
         .iter()
         .map(|identity| {
+            let identity = identity.borrow();
             let key = provider
                 .key_provider
                 .load_private_key(identity.key.clone_key())
-                .map_err(|e| format!("private_key cannot be used: {e}"))?;
-            let certified = CertifiedKey::new(identity.chain.clone(), key);
-            match certified.keys_match() {
-                Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) => {
-                    Err("private_key does not belong to the first certificate of certificate_chain".to_owned())
-                }
-                // Also a key that cannot tell its public half, and an old form of certificate: they are presented as they
-                // are, whether they are good enough is the peer's decision.
-                _ => Ok(Arc::new(certified)),
-            }
+                .map_err(|e| format!("the private key cannot be used: {e}"))?;
+            check_pair(&identity.chain, &*key)?;
+            Ok(Arc::new(CertifiedKey::new(identity.chain.clone(), key)))
         })
         .collect()
+}
+
+/// Checks that a key can be used and belongs to the first certificate of a chain.
+///
+/// # Errors
+/// Otherwise.
+pub fn check_identity(identity: &Identity) -> Result<(), String> {
+    load_keys(std::slice::from_ref(identity), &provider()).map(drop)
+}
+
+/// rustls has this too, but only for certificates of X.509 version 3.
+fn check_pair(chain: &[CertificateDer<'_>], key: &dyn SigningKey) -> Result<(), String> {
+    let leaf = chain.first().ok_or("the certificate chain is empty")?;
+    let (_, certificate) = X509Certificate::from_der(leaf).map_err(|e| format!("no X.509 certificate: {e}"))?;
+    // A key that cannot tell its public half is tried as it is.
+    match key.public_key() {
+        Some(public) if public.as_ref() != certificate.tbs_certificate.subject_pki.raw => {
+            Err("the key does not fit the certificate (the first one of the chain)".to_owned())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Our certificates: the first whose key can sign in a way that the peer understands is used.

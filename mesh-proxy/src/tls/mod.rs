@@ -2,7 +2,7 @@
 //!
 //! - [`params`]: what a configuration is made of; [`config`] makes rustls configurations of it;
 //! - [`provider`]: whose cryptography, and which suites;
-//! - [`verify`]: peers, by chain ([`trust`]) and names; [`names`]: what certificates say;
+//! - [`verify`]: peers, by chain ([`trust`], [`version1`]) and names; [`names`]: what certificates say;
 //! - [`handshake`]: [`connect`] and [`accept`].
 
 mod config;
@@ -12,6 +12,7 @@ mod params;
 mod provider;
 mod trust;
 mod verify;
+mod version1;
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 use std::sync::Arc;
 
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
 use super::*;
@@ -186,6 +188,73 @@ async fn a_self_signed_certificate_may_be_trusted_itself() {
     assert!(asked.is_err(), "one of the same name is not");
 }
 
+/// A server that does not look whether its key fits.
+fn unchecked(identity: &Identity, newest: TlsVersion) -> Arc<ServerTls> {
+    let key = provider()
+        .key_provider
+        .load_private_key(identity.key.clone_key())
+        .expect("a key");
+    let pair = rustls::sign::CertifiedKey::new(identity.chain.clone(), key);
+    let version = match newest {
+        TlsVersion::V1_2 => &rustls::version::TLS12,
+        TlsVersion::V1_3 => &rustls::version::TLS13,
+    };
+    let config = rustls::ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[version])
+        .expect("a version")
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(pair)));
+    Arc::new(ServerTls {
+        config: Some(Arc::new(config)),
+        secrets: Vec::new(),
+        require_client_certificate: false,
+        local_uri: None,
+    })
+}
+
+#[tokio::test]
+async fn certificates_of_version_1_are_taken_from_a_root_of_ours() {
+    let read = |pem: &[u8]| CertificateDer::from_pem_slice(pem).expect("a certificate");
+    let old = Arc::new(Identity {
+        chain: vec![read(include_bytes!("testdata/version1.pem"))],
+        key: PrivateKeyDer::from_pem_slice(include_bytes!("testdata/version1.key.pem")).expect("a key"),
+    });
+    let trust = || {
+        Arc::new(TrustBundle {
+            roots: vec![read(include_bytes!("testdata/root.pem"))],
+            ..TrustBundle::default()
+        })
+    };
+    let ca = TestCa::new("another root");
+    for newest in [TlsVersion::V1_2, TlsVersion::V1_3] {
+        let mut parts = common(Some(&old), Some(trust()));
+        parts.max_version = newest;
+        let server = server_tls(parts, true);
+        // Both sides present one.
+        let (served, asked) = handshake(&client_tls(common(Some(&old), Some(trust())), ""), &server).await;
+        assert_eq!(
+            served.expect("trusted").0.peer_subject.as_deref(),
+            Some("CN=old.test,O=Tests")
+        );
+        assert_eq!(asked.expect("trusted"), b"hello");
+
+        let (_, asked) = handshake(&client_tls(common(Some(&old), Some(ca.bundle())), ""), &server).await;
+        assert!(asked.is_err(), "of another root");
+        let mut parts = common(Some(&old), Some(trust()));
+        parts.sans = vec![uri_prefix("spiffe://")];
+        let (_, asked) = handshake(&client_tls(parts, ""), &server).await;
+        assert!(asked.is_err(), "it has no names");
+        // Somebody who has the certificate and not its key.
+        let thief = Arc::new(Identity {
+            chain: old.chain.clone(),
+            key: ca.itself().key.clone_key(),
+        });
+        assert!(check_identity(&thief).is_err());
+        let (_, asked) = handshake(&client_tls(common(None, Some(trust())), ""), &unchecked(&thief, newest)).await;
+        assert!(asked.is_err(), "the signature of the handshake is not by its key");
+    }
+}
+
 #[test]
 fn a_key_of_another_certificate_is_refused() {
     let ca = TestCa::new("root");
@@ -199,5 +268,5 @@ fn a_key_of_another_certificate_is_refused() {
         require_client_certificate: false,
     })
     .expect_err("not a pair");
-    assert!(error.contains("does not belong"), "{error}");
+    assert!(error.contains("the key does not fit"), "{error}");
 }

@@ -6,7 +6,7 @@ use rustls::{CertificateError, OtherError};
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use webpki::{CertRevocationList, EndEntityCert, KeyUsage, OwnedCertRevocationList, RevocationOptionsBuilder};
 
-use super::{CertNames, TrustBundle, is_valid_at};
+use super::{CertNames, TrustBundle, is_valid_at, version1};
 
 /// The machine's own roots are many more, and no peer's certificate is among them.
 const FEW: usize = 16;
@@ -79,13 +79,35 @@ impl Trust {
             // As OpenSSL does with a CRL of one issuer only: an issuer without a list revokes nothing.
             options.with_status_policy(webpki::UnknownStatusPolicy::Allow).build()
         });
-        let parsed = EndEntityCert::try_from(leaf).map_err(|e| self.refused(&e))?;
+        let parsed = match EndEntityCert::try_from(leaf) {
+            Ok(parsed) => parsed,
+            // Revocation lists cannot be applied to those.
+            Err(webpki::Error::UnsupportedCertVersion) if self.crls.is_empty() => {
+                return self.verify_version1(leaf, algorithms, now);
+            }
+            Err(error) => return Err(self.refused(&error)),
+        };
         let path = parsed.verify_for_usage(algorithms, &self.anchors, intermediates, now, usage, revocation, None);
         match path {
             Ok(_) => Ok(()),
             Err(webpki::Error::CaUsedAsEndEntity) if self.is_trusted_itself(leaf, now) => Ok(()),
             Err(error) => Err(self.refused(&error)),
         }
+    }
+
+    fn verify_version1(
+        &self,
+        leaf: &CertificateDer<'_>,
+        algorithms: &[&dyn SignatureVerificationAlgorithm],
+        now: UnixTime,
+    ) -> Result<(), Refused> {
+        let verified = version1::verify(leaf, &self.certificates, algorithms, now);
+        verified
+            .unwrap_or_else(|| Err(explain(&webpki::Error::UnsupportedCertVersion)))
+            .map_err(|why| Refused {
+                why,
+                kind: CertificateError::UnknownIssuer,
+            })
     }
 
     /// A self-signed certificate that is trusted by itself. Path building does not take it, since `openssl req -x509` marks
@@ -122,6 +144,7 @@ fn explain(error: &webpki::Error) -> String {
         webpki::Error::InvalidSignatureForPublicKey => {
             "its signature is not by the root of that name; has the root been replaced?".to_owned()
         }
+        webpki::Error::UnsupportedCertVersion => "it is not of X.509 version 3".to_owned(),
         other => other.to_string(),
     }
 }

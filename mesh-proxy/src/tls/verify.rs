@@ -5,14 +5,17 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+    verify_tls13_signature_with_raw_key,
+};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 
 use super::trust::Trust;
-use super::{CertNames, SanKind, SanMatch, TlsCommon};
+use super::{CertNames, SanKind, SanMatch, TlsCommon, version1};
 use crate::snapshot::StringPattern;
 
 thread_local! {
@@ -89,6 +92,31 @@ impl PeerVerifier {
             })?;
         }
         self.verify_sans(leaf)
+    }
+
+    fn verify_tls12(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        match version1::verify_handshake(message, cert, dss, &self.algorithms) {
+            None => verify_tls12_signature(message, cert, dss, &self.algorithms),
+            Some(true) => Ok(HandshakeSignatureValid::assertion()),
+            Some(false) => Err(rustls::Error::InvalidCertificate(CertificateError::BadSignature)),
+        }
+    }
+
+    fn verify_tls13(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        match version1::public_key(cert) {
+            None => verify_tls13_signature(message, cert, dss, &self.algorithms),
+            Some(key) => verify_tls13_signature_with_raw_key(message, &key, dss, &self.algorithms),
+        }
     }
 
     fn verify_sans(&self, leaf: &CertificateDer<'_>) -> Result<(), rustls::Error> {
@@ -187,7 +215,7 @@ impl ServerCertVerifier for PeerVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.algorithms)
+        self.verify_tls12(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -196,7 +224,7 @@ impl ServerCertVerifier for PeerVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
+        self.verify_tls13(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -230,7 +258,7 @@ impl ClientCertVerifier for PeerVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.algorithms)
+        self.verify_tls12(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -239,7 +267,7 @@ impl ClientCertVerifier for PeerVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
+        self.verify_tls13(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

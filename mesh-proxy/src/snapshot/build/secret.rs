@@ -12,7 +12,7 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyD
 use super::common::data_source;
 use super::invalid::{At, Invalid, Result};
 use crate::snapshot::{ClientTls, Secret, ServerTls};
-use crate::tls::{Identity, TrustBundle};
+use crate::tls::{Identity, TrustBundle, check_identity};
 
 /// Bundle of the machine's own roots: where Debian, then where Red Hat keeps it.
 const SYSTEM_ROOTS: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
@@ -212,9 +212,9 @@ pub(crate) fn identity(chain: &[u8], key: &[u8]) -> Result<Identity> {
     let chain = certificates(chain).at("certificate_chain")?;
     let key = PrivateKeyDer::from_pem_slice(key)
         .map_err(|e| Invalid::new(format!("no PEM private key: {e}")).under("private_key"))?;
-    rustls::sign::CertifiedKey::from_der(chain.clone(), key.clone_key(), &crate::tls::provider())
-        .map_err(|e| Invalid::new(format!("the key does not fit the certificate: {e}")).under("private_key"))?;
-    Ok(Identity { chain, key })
+    let identity = Identity { chain, key };
+    check_identity(&identity).map_err(|e| Invalid::new(e).under("private_key"))?;
+    Ok(identity)
 }
 
 /// All certificates of a PEM text; at least one.
