@@ -22,6 +22,25 @@ fn skip(test: &str, why: &str) -> bool {
     true
 }
 
+/// Says why a test is left out.
+///
+/// # Panics
+/// Under `CI=true`, where nothing may be left out.
+pub fn left_out(test: &str, why: &str) {
+    skip(test, why);
+}
+
+/// Folder of the workspace's programs, as [`Mesh`] finds them.
+///
+/// # Panics
+/// When this program's own path is unknown.
+pub fn programs() -> std::path::PathBuf {
+    match crate::runner::folder::beside_this_program() {
+        Ok(folder) => folder,
+        Err(error) => panic!("{error:#}"),
+    }
+}
+
 /// A network, or `None` with a line that says why there is none.
 ///
 /// # Panics

@@ -140,3 +140,42 @@ fn the_control_plane_can_be_killed_and_started_again() {
     mesh.start_control().expect("started");
     eventually("the control plane is ready", LIMIT, ready);
 }
+
+#[test]
+fn a_user_without_root_runs_a_mesh() {
+    if e2e::testing::skips("a_user_without_root_runs_a_mesh") {
+        return;
+    }
+    let folder = e2e::testing::programs();
+    let labs = concat!(env!("CARGO_MANIFEST_DIR"), "/labs");
+    let client = format!(
+        "{}/e2e-sample client load http://$GATEWAY/api/catalog --requests 20 --count-by json:/0/name",
+        folder.display()
+    );
+    // The gateway serves a moment after it is ready: its first routes may come before the pods that they lead to.
+    let command = format!(
+        "for try in 1 2 3 4 5 6 7 8 9 10; do out=$({client}); echo \"$out\" | grep -q '\"ok\": 20' && echo served && exit 0; sleep 0.5; done; echo \"$out\"; exit 1"
+    );
+    let output = std::process::Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
+        .arg(folder.join("e2e-run"))
+        .args(["up", "--namespace", "istioinaction", "--inject", "--exec", &command])
+        .args([
+            "--dir",
+            &format!("{labs}/services/catalog.yaml"),
+            &format!("{labs}/services/webapp.yaml"),
+        ])
+        .args(["--dir", &format!("{labs}/ch2/ingress-gateway.yaml")])
+        .env("FERROMESH_BIN_DIR", &folder)
+        .output()
+        .expect("setpriv runs");
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    if said.contains("lets users have user namespaces") {
+        return e2e::testing::left_out("a_user_without_root_runs_a_mesh", &said);
+    }
+    assert!(output.status.success() && said.contains("served"), "{said}");
+}

@@ -12,7 +12,8 @@ fn main() -> ExitCode {
         .with_target(false)
         .with_writer(std::io::stderr)
         .init();
-    match e2e::demo::run(&e2e::demo::Options::parse()) {
+    let options = e2e::demo::Options::parse();
+    match e2e::netns::rootless::enter_if_needed().and_then(|()| e2e::demo::run(&options)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "demo: {error:#}");

@@ -3,10 +3,12 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
+use e2e::interrupt::Interrupt;
+use e2e::netns::rootless;
 use e2e::runner::{Injection, Mesh, Options};
 
 /// Runs a mesh without Kubernetes.
@@ -40,6 +42,9 @@ struct Up {
     /// How long pods may take to get ready
     #[arg(long, default_value = "60s", value_parser = e2e::sample::client::parse_duration)]
     timeout: Duration,
+    /// Shell command to run when everything is ready, with the gateway's address in $GATEWAY; the mesh ends with it
+    #[arg(long, value_name = "COMMAND")]
+    exec: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -52,8 +57,8 @@ fn main() -> ExitCode {
     let Cli {
         command: Command::Up(up),
     } = Cli::parse();
-    match run(&up) {
-        Ok(()) => ExitCode::SUCCESS,
+    match rootless::enter_if_needed().and_then(|()| run(&up)) {
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             say(&format!("e2e-run: {error:#}"));
             ExitCode::FAILURE
@@ -65,7 +70,7 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-fn run(up: &Up) -> Result<()> {
+fn run(up: &Up) -> Result<u8> {
     // Asked for first: from here on Ctrl-C ends the mesh in order.
     let interrupted = e2e::interrupt::listen()?;
     let mesh_config = up
@@ -94,9 +99,17 @@ fn run(up: &Up) -> Result<()> {
             Err(error) => say(&format!("{}: {error:#}", file.display())),
         }
     }
-    if !interrupted.has_come()
-        && let Err(error) = mesh.wait_ready(up.timeout)
-    {
+    let ready = wait_ready(&mesh, up.timeout, &interrupted);
+    if let Some(command) = &up.exec {
+        ready?;
+        let gateway = mesh.gateway().map(|address| address.to_string()).unwrap_or_default();
+        let status = std::process::Command::new("sh")
+            .args(["-c", command])
+            .env("GATEWAY", gateway)
+            .status()?;
+        return Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1));
+    }
+    if let Err(error) = ready {
         say(&format!("not everything is ready: {error:#}"));
     }
     say(&format!(
@@ -118,7 +131,10 @@ fn run(up: &Up) -> Result<()> {
         ));
     }
     if let Ok(gateway) = mesh.gateway() {
-        say(&format!("gateway: curl http://{gateway}/"));
+        let prefix = rootless::command_prefix()
+            .map(|prefix| prefix + " ")
+            .unwrap_or_default();
+        say(&format!("gateway: {prefix}curl http://{gateway}/"));
     }
     say(&format!("YAML (edit and watch): {}", mesh.config_folder().display()));
     say(&format!("logs:                  {}", mesh.logs().display()));
@@ -128,7 +144,18 @@ fn run(up: &Up) -> Result<()> {
     say("Ctrl-C ends the mesh and removes it.");
     interrupted.wait();
     say("ending");
-    Ok(())
+    Ok(0)
+}
+
+/// Waits in short steps, so that Ctrl-C need not wait for all of it.
+fn wait_ready(mesh: &Mesh, limit: Duration, interrupted: &Interrupt) -> Result<()> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let ready = mesh.wait_ready(Duration::from_millis(200));
+        if ready.is_ok() || interrupted.has_come() || Instant::now() > deadline {
+            return ready;
+        }
+    }
 }
 
 fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {

@@ -11,6 +11,7 @@
 pub mod capture;
 pub mod command;
 pub mod enter;
+pub mod rootless;
 pub mod services;
 mod state;
 

@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::netns::rootless;
+
 /// Programs that a mesh is made of.
 pub const PROGRAMS: &[&str] = &["mesh-control", "mesh-proxy", "mesh-init", "e2e-sample"];
 
@@ -41,7 +43,7 @@ impl Folder {
         for part in ["config/pods", "logs", "pods", "ca"] {
             std::fs::create_dir_all(root.join(part)).with_context(|| format!("folder {}/{part}", root.display()))?;
         }
-        let programs = if open_to_all(&found) {
+        let programs = if rootless::one_user_only() || open_to_all(&found) {
             found
         } else {
             // Other users may not look into this folder, such as root's home: the proxy and the applications could not
@@ -133,7 +135,11 @@ impl Folder {
     }
 }
 
-fn beside_this_program() -> Result<PathBuf> {
+/// `FERROMESH_BIN_DIR`, else where this program is.
+///
+/// # Errors
+/// When the program's own path is unknown.
+pub fn beside_this_program() -> Result<PathBuf> {
     if let Some(folder) = std::env::var_os("FERROMESH_BIN_DIR") {
         return Ok(folder.into());
     }

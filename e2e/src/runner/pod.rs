@@ -15,7 +15,7 @@ use super::plan::{Configs, Injection, PodPlan};
 use super::process::{self, Process, Program, User};
 use super::sidecar::{self, Files};
 use super::{dns, services};
-use crate::netns::{Network, Space, enter};
+use crate::netns::{Network, Space, enter, rootless};
 
 /// How long a readiness check may take.
 const CHECK: Duration = Duration::from_secs(1);
@@ -101,7 +101,7 @@ impl Pod {
             // As container runtimes have it: ports below 1024 need no privilege inside a pod.
             std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")
         })??;
-        if let Some(arguments) = sidecar::init_arguments(&plan, &config) {
+        if let Some(arguments) = sidecar::init_arguments(&plan, &config, mark()) {
             init(space, folder, &plan, arguments)?;
         }
         let proxy = match plan.injection {
@@ -258,18 +258,30 @@ fn start_proxy(space: &Space, plan: &PodPlan, config: &Value, around: Around<'_>
     for path in [&home, &files.data, &files.token] {
         own(path, user)?;
     }
+    let mut env = sidecar::env(plan, space.ip, around.network.gateway(), config, &files);
+    if let Some(mark) = mark() {
+        env.push(("FERROMESH_PACKET_MARK".to_owned(), mark.to_string()));
+    }
     let program = Program {
         name: format!("istio-proxy of {}/{}", plan.namespace, plan.name),
         path: folder.program("mesh-proxy")?,
         arguments: sidecar::proxy_arguments(plan),
-        env: sidecar::env(plan, space.ip, around.network.gateway(), config, &files),
+        env,
         user,
     };
     Process::start(space, program, &folder.log(&plan.namespace, &plan.name, "istio-proxy"))
 }
 
+/// By what the proxy's packets are told where it cannot have a user of its own.
+fn mark() -> Option<u32> {
+    rootless::one_user_only().then_some(rootless::MARK)
+}
+
 /// Gives a file to the proxy and keeps others out.
 fn own(path: &Path, user: User) -> Result<()> {
+    if rootless::one_user_only() {
+        return Ok(());
+    }
     let what = || format!("owner of {}", path.display());
     chown(path, Some(user.uid), Some(user.gid)).with_context(what)?;
     let mode = if path.is_dir() { 0o700 } else { 0o600 };

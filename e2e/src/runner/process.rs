@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::netns::Space;
+use crate::netns::{Space, rootless};
 
 /// What to run, and as whom.
 #[derive(Debug, Clone)]
@@ -65,7 +65,8 @@ pub struct Process {
 pub fn command(space: &Space, program: &Program) -> Command {
     let mut command = Command::new("ip");
     command.args(["netns", "exec", &space.name]);
-    if program.user != User::ROOT {
+    // In a user namespace with one user there is no other to become.
+    if program.user != User::ROOT && !rootless::one_user_only() {
         let (uid, gid) = (program.user.uid, program.user.gid);
         command.args([
             "setpriv",

@@ -86,8 +86,8 @@ fn metadata(config: &Value) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Arguments of `mesh-init`; `None` when nothing is captured.
-pub fn init_arguments(plan: &PodPlan, config: &Value) -> Option<Vec<String>> {
+/// Arguments of `mesh-init`; `None` when nothing is captured. A `mark` tells the proxy's packets in place of its user.
+pub fn init_arguments(plan: &PodPlan, config: &Value, mark: Option<u32>) -> Option<Vec<String>> {
     let mode = interception(plan);
     if mode == "NONE" {
         return None;
@@ -122,6 +122,15 @@ pub fn init_arguments(plan: &PodPlan, config: &Value) -> Option<Vec<String>> {
         .any(|(name, value)| name == "ISTIO_META_DNS_CAPTURE" && value == "true")
     {
         arguments.push("--redirect-dns".to_owned());
+    }
+    if let Some(mark) = mark {
+        // The proxy marks what it sends for applications. Its own way to the control plane stays out of capture by port.
+        let mut excluded = or(annotation::EXCLUDE_OUTBOUND_PORTS, "");
+        if !excluded.is_empty() {
+            excluded.push(',');
+        }
+        excluded.push_str("15012");
+        arguments.extend(["-o".to_owned(), excluded, "--proxy-mark".to_owned(), mark.to_string()]);
     }
     Some(arguments)
 }
@@ -218,7 +227,9 @@ mod tests {
         let config = |pod: &PodPlan| proxy_config(pod, &Value::Null).expect("valid");
         let plain = pod(&json!({}));
         assert_eq!(
-            init_arguments(&plain, &config(&plain)).map(|a| a.join(" ")).as_deref(),
+            init_arguments(&plain, &config(&plain), None)
+                .map(|a| a.join(" "))
+                .as_deref(),
             Some("-p 15001 -z 15006 -u 1337 -m REDIRECT -i * -x  -b * -d 15090,15021,15020 -q  -o ")
         );
         let chosen = pod(&json!({
@@ -227,14 +238,20 @@ mod tests {
             "traffic.sidecar.istio.io/includeOutboundIPRanges": "10.0.0.0/8",
             "proxy.istio.io/config": "proxyMetadata:\n  ISTIO_META_DNS_CAPTURE: \"true\"\n",
         }));
-        let line = init_arguments(&chosen, &config(&chosen)).expect("captured").join(" ");
+        let line = init_arguments(&chosen, &config(&chosen), None)
+            .expect("captured")
+            .join(" ");
         assert!(
             line.contains("-u 0 -m TPROXY -i 10.0.0.0/8") && line.contains("-d 15090,15021,15020,9090"),
             "{line}"
         );
         assert!(line.ends_with("-g 1337 --redirect-dns"), "{line}");
+        let marked = init_arguments(&chosen, &config(&chosen), Some(77))
+            .expect("captured")
+            .join(" ");
+        assert!(marked.ends_with("-o 15012 --proxy-mark 77"), "{marked}");
         let none = pod(&json!({"sidecar.istio.io/interceptionMode": "NONE"}));
-        assert_eq!(init_arguments(&none, &config(&none)), None);
+        assert_eq!(init_arguments(&none, &config(&none), None), None);
     }
 
     #[test]

@@ -5,8 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::time::timeout;
+
+use crate::upstream::mark::mark;
 
 /// For one nameserver to answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -46,6 +48,7 @@ async fn by_udp(query: &[u8], server: SocketAddr) -> io::Result<Vec<u8>> {
     };
     // A socket and an id of its own for each query: what an attacker would have to guess.
     let socket = UdpSocket::bind((any, 0)).await?;
+    mark(&socket)?;
     socket.connect(server).await?;
     let (sent, id) = with_new_id(query);
     socket.send(&sent).await?;
@@ -60,7 +63,13 @@ async fn by_udp(query: &[u8], server: SocketAddr) -> io::Result<Vec<u8>> {
 }
 
 async fn by_tcp(query: &[u8], server: SocketAddr) -> io::Result<Vec<u8>> {
-    let mut socket = TcpStream::connect(server).await?;
+    let socket = if server.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    mark(&socket)?;
+    let mut socket = socket.connect(server).await?;
     let (sent, id) = with_new_id(query);
     write_message(&mut socket, &sent).await?;
     let answer = read_message(&mut socket)

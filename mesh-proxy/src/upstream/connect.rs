@@ -10,6 +10,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use super::UpstreamIo;
 use super::io::ConnectionGuard;
+use super::mark::mark;
 use crate::snapshot::{Cluster, Endpoint, Transport};
 use crate::tls::{self, ClientStream, TlsError};
 use crate::worker::Worker;
@@ -192,6 +193,7 @@ async fn open_tcp(cluster: &Cluster, address: SocketAddr) -> io::Result<TcpStrea
         TcpSocket::new_v6()?
     };
     socket.set_nodelay(true)?;
+    mark(&socket)?;
     if let Some(source) = cluster.bind.and_then(|bind| source_for(bind, address)) {
         // Without this, the kernel would pick a port that is free for every destination and run out of them early.
         let _ = nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::IpBindAddressNoPort, &true);

@@ -5,6 +5,7 @@ mod connect;
 mod exec;
 mod io;
 mod lease;
+pub(crate) mod mark;
 mod pool;
 
 #[cfg(test)]
