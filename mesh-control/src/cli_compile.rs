@@ -6,7 +6,7 @@ use mesh_api::envoy::json::{Json, JsonError};
 use prost::{Message, Name};
 use serde_json::{Map, Value};
 
-use crate::compile::{Compiled, Proxy, Warning, compile, unsupported};
+use crate::compile::{Compiled, Proxy, Warning, compile, unsupported, unsupported_mesh};
 use crate::store::Store;
 
 /// The resources of a proxy as proto3 JSON, under the keys `listeners`, `routes`, `clusters` and `endpoints`: arrays in the
@@ -34,6 +34,7 @@ fn array<M: Message + Name>(json: &Json, messages: &BTreeMap<String, M>) -> Resu
 /// Everything that is said and not in force: of each object by itself, and for this proxy.
 pub fn warnings(store: &Store, compiled: &Compiled) -> Vec<Warning> {
     let mut all: Vec<Warning> = store.objects().iter().flat_map(|o| unsupported(o)).collect();
+    all.extend(unsupported_mesh(store.mesh()));
     all.extend(compiled.warnings.iter().cloned());
     all.sort();
     all.dedup();

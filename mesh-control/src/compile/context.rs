@@ -11,6 +11,9 @@ use crate::store::Store;
 use crate::store::rules::{Mtls, TrafficRule};
 use crate::store::service::Service;
 
+/// Beginning of the SDS names of Secrets from Kubernetes.
+pub(super) const KUBERNETES: &str = "kubernetes://";
+
 /// One compilation.
 pub(super) struct Context<'a> {
     pub(super) store: &'a Store,
@@ -24,6 +27,8 @@ pub(super) struct Context<'a> {
     /// The application's DNS questions come to the proxy, which answers with addresses made by the control plane.
     pub(super) dns_capture: bool,
     warnings: RefCell<BTreeSet<Warning>>,
+    /// Secrets that resources name, with the objects and fields that want them.
+    secrets: RefCell<BTreeMap<String, BTreeSet<(String, String)>>>,
 }
 
 impl<'a> Context<'a> {
@@ -40,6 +45,7 @@ impl<'a> Context<'a> {
             addresses,
             dns_capture: proxy.meta("DNS_CAPTURE") == Some("true"),
             warnings: RefCell::default(),
+            secrets: RefCell::default(),
         }
     }
 
@@ -50,6 +56,19 @@ impl<'a> Context<'a> {
             field: field.into(),
             message: message.into(),
         });
+    }
+
+    /// The SDS name of a Kubernetes Secret, which the proxy is sent because of this field of this object.
+    pub(super) fn want_secret(&self, name: &str, object: &str, field: &str) -> String {
+        let mut secrets = self.secrets.borrow_mut();
+        let wanted = secrets.entry(name.to_owned()).or_default();
+        wanted.insert((object.to_owned(), field.to_owned()));
+        format!("{KUBERNETES}{name}")
+    }
+
+    /// All Secrets that are wanted, with the objects and fields that want them.
+    pub(super) fn wanted_secrets(&self) -> BTreeMap<String, BTreeSet<(String, String)>> {
+        self.secrets.borrow().clone()
     }
 
     pub(super) fn into_warnings(self) -> Vec<Warning> {

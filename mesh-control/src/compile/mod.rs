@@ -32,7 +32,7 @@ use crate::store::Store;
 
 pub use pack::{Packed, Resource, packed};
 pub use proxy::Proxy;
-pub use unsupported::unsupported;
+pub use unsupported::{unsupported, unsupported_mesh};
 
 /// What a proxy is sent. Keys are the names under which xDS knows the resources.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -4,6 +4,7 @@
 //! path, so that nothing is dropped silently: a field that is added to a kind is reported until somebody lists it here.
 
 use mesh_api::istio::AnyObject;
+use mesh_api::mesh_config::MeshConfig;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -162,6 +163,51 @@ pub fn unsupported(object: &AnyObject) -> Vec<Warning> {
     }
 }
 
+/// Fields of the mesh configuration that are in force: read here, by the proxies' agents, or by the certificate authority.
+const MESH_CONFIG: &[&str] = &[
+    "proxyListenPort",
+    "proxyInboundListenPort",
+    "connectTimeout",
+    "protocolDetectionTimeout",
+    "tcpKeepalive",
+    "accessLogFile",
+    "accessLogFormat",
+    "accessLogEncoding",
+    "disableEnvoyListenerLog",
+    "defaultConfig",
+    "outboundTrafficPolicy",
+    "enableAutoMtls",
+    "trustDomain",
+    "trustDomainAliases",
+    "defaultServiceExportTo",
+    "defaultVirtualServiceExportTo",
+    "defaultDestinationRuleExportTo",
+    "rootNamespace",
+    "dnsRefreshRate",
+    "h2UpgradePolicy",
+    "pathNormalization",
+    "defaultHttpRetryPolicy",
+    "enablePrometheusMerge",
+];
+
+/// The fields of the mesh configuration that differ from Istio's defaults and are not in force yet.
+pub fn unsupported_mesh(mesh: &MeshConfig) -> Vec<Warning> {
+    let as_map = |mesh: &MeshConfig| match serde_json::to_value(mesh) {
+        Ok(Value::Object(map)) => map,
+        _ => serde_json::Map::new(),
+    };
+    let defaults = as_map(&MeshConfig::default());
+    as_map(mesh)
+        .into_iter()
+        .filter(|(key, value)| defaults.get(key) != Some(value) && !MESH_CONFIG.contains(&key.as_str()))
+        .map(|(field, _)| Warning {
+            object: "MeshConfig".to_owned(),
+            field,
+            message: "is read and not in force yet; it has no effect".to_owned(),
+        })
+        .collect()
+}
+
 /// How a path stands to what is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Use {
@@ -295,6 +341,14 @@ mod tests {
             reported(Kind::VirtualService, spec),
             ["spec.http[0].match[0].statPrefix"]
         );
+    }
+
+    #[test]
+    fn settings_of_the_mesh_are_looked_at_too() {
+        let mesh = MeshConfig::from_yaml("accessLogFile: /dev/stdout\nproxyHttpPort: 15007\n").expect("readable");
+        let fields: Vec<String> = unsupported_mesh(&mesh).into_iter().map(|w| w.field).collect();
+        assert_eq!(fields, ["proxyHttpPort"]);
+        assert_eq!(unsupported_mesh(&MeshConfig::default()), []);
     }
 
     #[test]

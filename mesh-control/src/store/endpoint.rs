@@ -93,7 +93,9 @@ impl Workloads {
 
 /// Endpoints of a Kubernetes Service. With EndpointSlices these alone count.
 pub fn of_kubernetes(service: &Service, slices: &[&EndpointSlice], workloads: &Workloads) -> Endpoints {
-    let mut endpoints = if slices.is_empty() {
+    let mut endpoints = if let Some(name) = &service.external_name {
+        of_name(service, name)
+    } else if slices.is_empty() {
         of_selected(service, workloads)
     } else {
         of_slices(service, slices, workloads)
@@ -140,6 +142,27 @@ fn of_selected(service: &Service, workloads: &Workloads) -> Endpoints {
         }
     }
     endpoints
+}
+
+/// Endpoints of an ExternalName service: the name itself, on the same ports.
+fn of_name(service: &Service, name: &str) -> Endpoints {
+    let workload = Arc::new(stranger(service, name));
+    let endpoint = |port: u16| Endpoint {
+        address: name.to_owned(),
+        port,
+        workload: workload.clone(),
+    };
+    service
+        .ports
+        .iter()
+        .map(|p| {
+            let port = match &p.target {
+                TargetPort::Number(number) => *number,
+                TargetPort::Name(_) => p.number,
+            };
+            (p.number, vec![endpoint(port)])
+        })
+        .collect()
 }
 
 fn of_slices(service: &Service, slices: &[&EndpointSlice], workloads: &Workloads) -> Endpoints {

@@ -87,7 +87,7 @@ fn one_outbound(ctx: &Context<'_>, from: &Outbound<'_>, out: &mut Compiled) {
     );
     cluster.circuit_breakers = Some(policy.limits());
     cluster.lb_policy = policy.lb_policy().into();
-    cluster.upstream_connection_options = policy.keepalive();
+    cluster.upstream_connection_options = policy.keepalive(ctx.store.mesh());
 
     let labels = from.subset.map(|s| &s.labels);
     let endpoints: Vec<&Endpoint> = ctx
@@ -129,7 +129,7 @@ fn one_outbound(ctx: &Context<'_>, from: &Outbound<'_>, out: &mut Compiled) {
     };
     cluster.cluster_discovery_type = discovery_type(discovery);
 
-    let http2 = from.port.protocol.is_http2() || (policy.upgrades_to_http2() && !from.port.protocol.is_tcp());
+    let http2 = from.port.protocol.is_http2() || (policy.upgrades_to_http2(ctx.store.mesh()) && !from.port.protocol.is_tcp());
     let transport = tls::transport(ctx, from, policy.tls, http2, discovery == DiscoveryType::OriginalDst);
     cluster.transport_socket = transport.socket;
     cluster.transport_socket_matches = transport.matches;

@@ -7,6 +7,8 @@ use mesh_api::istio::{
     TrafficPolicy,
 };
 
+use mesh_api::mesh_config::{MeshConfig, MeshH2UpgradePolicy};
+
 use super::super::pb::{cluster, core, time, uint};
 use crate::store::rules::TrafficRule;
 
@@ -101,8 +103,9 @@ impl<'a> Policy<'a> {
         }
     }
 
-    pub(super) fn keepalive(&self) -> Option<cluster::UpstreamConnectionOptions> {
-        let keepalive = self.tcp()?.tcp_keepalive.as_ref()?;
+    pub(super) fn keepalive(&self, mesh: &MeshConfig) -> Option<cluster::UpstreamConnectionOptions> {
+        let own = self.tcp().and_then(|t| t.tcp_keepalive.as_ref());
+        let keepalive = own.or(mesh.tcp_keepalive.as_ref())?;
         let secs = |d: Option<mesh_api::istio::Duration>| {
             d.and_then(|d| uint(u32::try_from(d.get().as_secs()).unwrap_or(u32::MAX)))
         };
@@ -133,9 +136,13 @@ impl<'a> Policy<'a> {
         (options != core::HttpProtocolOptions::default()).then_some(options)
     }
 
-    pub(super) fn upgrades_to_http2(&self) -> bool {
+    pub(super) fn upgrades_to_http2(&self, mesh: &MeshConfig) -> bool {
         let http = self.pool.and_then(|p| p.http.as_ref());
-        http.is_some_and(|h| h.h2_upgrade_policy == H2UpgradePolicy::Upgrade)
+        match http.map(|h| h.h2_upgrade_policy) {
+            Some(H2UpgradePolicy::Upgrade) => true,
+            Some(H2UpgradePolicy::DoNotUpgrade) => false,
+            Some(H2UpgradePolicy::Default) | None => mesh.h2_upgrade_policy == MeshH2UpgradePolicy::Upgrade,
+        }
     }
 
     pub(super) fn uses_client_protocol(&self) -> bool {

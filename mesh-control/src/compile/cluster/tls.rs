@@ -184,6 +184,9 @@ pub(in super::super) fn combined(
     )
 }
 
+/// Field that names a Secret.
+const CREDENTIAL: &str = "spec.trafficPolicy.tls.credentialName";
+
 /// TLS that the DestinationRule describes (SIMPLE and MUTUAL).
 fn originated(ctx: &Context<'_>, out: &Outbound<'_>, settings: &ClientTlsSettings, http2: bool) -> Transport {
     let rule = out.rule_name();
@@ -209,15 +212,15 @@ fn originated(ctx: &Context<'_>, out: &Outbound<'_>, settings: &ClientTlsSetting
             path => agent_secret(&format!("file-root:{path}")),
         }
     } else if ctx.proxy.is_gateway() {
-        let name = format!("kubernetes://{}", settings.credential_name);
+        let want = |name: &str| ads_secret(&ctx.want_secret(name, &rule, CREDENTIAL));
         if settings.mode == ClientTlsMode::Mutual {
-            common.tls_certificate_sds_secret_configs = vec![ads_secret(&name)];
+            common.tls_certificate_sds_secret_configs = vec![want(&settings.credential_name)];
         }
-        ads_secret(&format!("{name}-cacert"))
+        want(&format!("{}-cacert", settings.credential_name))
     } else {
         ctx.warn(
             rule,
-            "spec.trafficPolicy.tls.credentialName",
+            CREDENTIAL,
             "a sidecar cannot read Secrets, so connections to this host go without TLS; name files in caCertificates, \
              clientCertificate and privateKey, or originate TLS at a gateway",
         );

@@ -1,58 +1,31 @@
-//! Secrets that a gateway is given: those that its own servers name, of its own namespace.
+//! Secrets that a gateway is given: those that its own resources name, of its own namespace.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use mesh_api::istio::{ServerTlsMode, ServerTlsSettings};
 use mesh_api::k8s::Secret;
 
 use super::super::Compiled;
-use super::super::context::Context;
+use super::super::context::{Context, KUBERNETES};
 use super::super::pb::{core, tls};
-use super::tls::{CA_SUFFIX, KUBERNETES, ca_credential, credential_names};
+use super::tls::CA_SUFFIX;
 
-/// Adds every secret that a server needs and that exists. One that is missing is reported: handshakes fail until it is there.
+/// Adds every secret that a resource names and that exists. One that is missing is reported: handshakes fail until it is there.
 pub(super) fn secrets(ctx: &Context<'_>, out: &mut Compiled) {
-    let mut wanted: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for gateway in ctx.store.gateways(ctx.labels) {
-        let object = format!("Gateway {}/{}", gateway.meta.namespace, gateway.meta.name);
-        for settings in gateway.spec.servers.iter().filter_map(|s| s.tls.as_ref()) {
-            for name in names(settings) {
-                wanted.entry(name).or_default().insert(object.clone());
-            }
-        }
-    }
-    for (name, gateways) in wanted {
+    for (name, wanted_by) in ctx.wanted_secrets() {
         match secret(ctx, &name) {
             Ok(found) => {
                 let full = format!("{KUBERNETES}{name}");
-                out.secrets.insert(
-                    full.clone(),
-                    tls::Secret {
-                        name: full,
-                        r#type: Some(found),
-                    },
-                );
+                let secret = tls::Secret {
+                    name: full.clone(),
+                    r#type: Some(found),
+                };
+                out.secrets.insert(full, secret);
             }
             Err(reason) => {
-                for gateway in gateways {
-                    ctx.warn(gateway, "spec.servers.tls.credentialName", reason.clone());
+                for (object, field) in wanted_by {
+                    ctx.warn(object, field, reason.clone());
                 }
             }
         }
     }
-}
-
-fn names(settings: &ServerTlsSettings) -> Vec<String> {
-    let mut names: Vec<String> = match settings.mode {
-        ServerTlsMode::Simple | ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual => {
-            credential_names(settings).map(str::to_owned).collect()
-        }
-        _ => Vec::new(),
-    };
-    if matches!(settings.mode, ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual) {
-        names.extend(ca_credential(settings));
-    }
-    names
 }
 
 /// Reads one. Roots may stand in the secret of the certificate, or in one of their own beside it.
@@ -77,12 +50,10 @@ fn secret(ctx: &Context<'_>, name: &str) -> Result<tls::secret::Type, String> {
             .chain(shared)
             .find_map(|s| value(s, "ca.crt").or_else(|| value(s, "cacert")))
             .ok_or_else(|| missing(&format!("(or {base}) with the key ca.crt is missing")))?;
-        return Ok(tls::secret::Type::ValidationContext(
-            tls::CertificateValidationContext {
-                trusted_ca: Some(inline(roots)),
-                ..Default::default()
-            },
-        ));
+        return Ok(tls::secret::Type::ValidationContext(tls::CertificateValidationContext {
+            trusted_ca: Some(inline(roots)),
+            ..Default::default()
+        }));
     }
     let found = ctx
         .store

@@ -9,13 +9,16 @@ use super::merge::ServerRef;
 
 /// End of the names of secrets that hold the roots for client certificates.
 pub(super) const CA_SUFFIX: &str = "-cacert";
-/// Beginning of the names of secrets from Kubernetes.
-pub(super) const KUBERNETES: &str = "kubernetes://";
+
+fn want(ctx: &Context<'_>, server: &ServerRef<'_>, name: &str) -> String {
+    let field = format!("spec.servers[{}].tls.credentialName", server.index);
+    ctx.want_secret(name, &format!("Gateway {}", server.gateway_name()), &field)
+}
 
 /// The transport socket of a server; `None` when it has no certificate at all, which is reported.
 pub(super) fn socket(ctx: &Context<'_>, server: &ServerRef<'_>, http: bool) -> Option<core::TransportSocket> {
     let settings = server.server.tls.as_ref()?;
-    let certificates = certificates(settings);
+    let certificates = certificates(ctx, server, settings);
     if certificates.is_empty() {
         server.warn(
             ctx,
@@ -28,6 +31,17 @@ pub(super) fn socket(ctx: &Context<'_>, server: &ServerRef<'_>, http: bool) -> O
         settings.mode,
         ServerTlsMode::Mutual | ServerTlsMode::IstioMutual | ServerTlsMode::OptionalMutual
     );
+    let require = matches!(settings.mode, ServerTlsMode::Mutual | ServerTlsMode::IstioMutual);
+    let validation = if wants_client { validation(ctx, server, settings) } else { None };
+    if require && validation.is_none() {
+        // Without roots Envoy would take any certificate.
+        server.warn(
+            ctx,
+            ".tls",
+            "mutual TLS needs roots for client certificates; set credentialName or caCertificates. The server is left out",
+        );
+        return None;
+    }
     let mut alpn = vec!["h2".to_owned(), "http/1.1".to_owned()];
     if !http {
         alpn.clear();
@@ -42,10 +56,9 @@ pub(super) fn socket(ctx: &Context<'_>, server: &ServerRef<'_>, http: bool) -> O
         tls_params: Some(parameters(settings)),
         alpn_protocols: alpn,
         tls_certificate_sds_secret_configs: certificates,
-        validation_context_type: if wants_client { validation(settings) } else { None },
+        validation_context_type: validation,
         ..Default::default()
     };
-    let require = matches!(settings.mode, ServerTlsMode::Mutual | ServerTlsMode::IstioMutual);
     Some(tls_socket(pack(&tls::DownstreamTlsContext {
         common_tls_context: Some(common),
         require_client_certificate: if require { on() } else { off() },
@@ -54,12 +67,12 @@ pub(super) fn socket(ctx: &Context<'_>, server: &ServerRef<'_>, http: bool) -> O
 }
 
 /// Where certificates come from: the mesh itself, Secrets by ADS, or files that the proxy's agent reads.
-fn certificates(settings: &ServerTlsSettings) -> Vec<tls::SdsSecretConfig> {
+fn certificates(ctx: &Context<'_>, server: &ServerRef<'_>, settings: &ServerTlsSettings) -> Vec<tls::SdsSecretConfig> {
     if settings.mode == ServerTlsMode::IstioMutual {
         return vec![agent_secret(names::SDS_DEFAULT)];
     }
     let by_secret: Vec<_> = credential_names(settings)
-        .map(|name| ads_secret(&format!("{KUBERNETES}{name}")))
+        .map(|name| ads_secret(&want(ctx, server, name)))
         .collect();
     if !by_secret.is_empty() {
         return by_secret;
@@ -77,7 +90,7 @@ fn certificates(settings: &ServerTlsSettings) -> Vec<tls::SdsSecretConfig> {
 }
 
 /// Secrets that hold certificates.
-pub(super) fn credential_names(settings: &ServerTlsSettings) -> impl Iterator<Item = &str> {
+fn credential_names(settings: &ServerTlsSettings) -> impl Iterator<Item = &str> {
     let single = Some(settings.credential_name.as_str()).filter(|n| !n.is_empty());
     single
         .into_iter()
@@ -85,7 +98,7 @@ pub(super) fn credential_names(settings: &ServerTlsSettings) -> impl Iterator<It
 }
 
 /// Name of the secret with the roots for client certificates.
-pub(super) fn ca_credential(settings: &ServerTlsSettings) -> Option<String> {
+fn ca_credential(settings: &ServerTlsSettings) -> Option<String> {
     if !settings.ca_cert_credential_name.is_empty() {
         return Some(format!("{}{CA_SUFFIX}", settings.ca_cert_credential_name));
     }
@@ -94,11 +107,15 @@ pub(super) fn ca_credential(settings: &ServerTlsSettings) -> Option<String> {
         .map(|name| format!("{name}{CA_SUFFIX}"))
 }
 
-fn validation(settings: &ServerTlsSettings) -> Option<tls::common_tls_context::ValidationContextType> {
+fn validation(
+    ctx: &Context<'_>,
+    server: &ServerRef<'_>,
+    settings: &ServerTlsSettings,
+) -> Option<tls::common_tls_context::ValidationContextType> {
     let roots = if settings.mode == ServerTlsMode::IstioMutual {
         agent_secret(names::SDS_ROOT_CA)
     } else if let Some(name) = ca_credential(settings) {
-        ads_secret(&format!("{KUBERNETES}{name}"))
+        ads_secret(&want(ctx, server, &name))
     } else if settings.ca_certificates.is_empty() {
         return None;
     } else {

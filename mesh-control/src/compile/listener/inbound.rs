@@ -67,7 +67,7 @@ fn kinds(protocol: Protocol, mode: MutualTlsMode) -> Vec<Kind> {
 /// The listener of captured inbound connections.
 pub(super) fn virtual_inbound(ctx: &Context<'_>, ports: &[InboundPort<'_>]) -> listener::Listener {
     let mtls = ctx.mtls();
-    let mut chains = vec![black_hole(ctx, "virtualInbound-blackhole", names::port::INBOUND)];
+    let mut chains = vec![black_hole(ctx, "virtualInbound-blackhole", ctx.store.mesh().proxy_inbound_listen_port)];
     for kind in kinds(Protocol::Auto, mtls.mode) {
         chains.push(passthrough(ctx, &kind, None));
     }
@@ -98,7 +98,7 @@ pub(super) fn virtual_inbound(ctx: &Context<'_>, ports: &[InboundPort<'_>]) -> l
         .collect();
     listener::Listener {
         name: names::VIRTUAL_INBOUND.to_owned(),
-        address: address(wildcard(ctx), names::port::INBOUND),
+        address: address(wildcard(ctx), ctx.store.mesh().proxy_inbound_listen_port),
         traffic_direction: core::TrafficDirection::Inbound.into(),
         transparent: transparent(ctx),
         listener_filters: vec![

@@ -42,12 +42,12 @@ fn virtual_outbound(ctx: &Context<'_>) -> listener::Listener {
     let unknown = ctx.unknown_cluster();
     listener::Listener {
         name: names::VIRTUAL_OUTBOUND.to_owned(),
-        address: address(wildcard(ctx), names::port::OUTBOUND),
+        address: address(wildcard(ctx), ctx.store.mesh().proxy_listen_port),
         use_original_dst: on(),
         transparent: transparent(ctx),
         traffic_direction: core::TrafficDirection::Outbound.into(),
         filter_chains: vec![
-            black_hole(ctx, "virtualOutbound-blackhole", names::port::OUTBOUND),
+            black_hole(ctx, "virtualOutbound-blackhole", ctx.store.mesh().proxy_listen_port),
             listener::FilterChain {
                 name: "virtualOutbound-catchall-tcp".to_owned(),
                 filters: vec![tcp::to(ctx, unknown)],

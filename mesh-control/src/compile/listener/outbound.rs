@@ -64,6 +64,10 @@ fn opaque(ctx: &Context<'_>, service: &Service, port: &ServicePort, slots: &mut 
 
 /// Addresses to listen on for a service port, each with the ranges that its chains match.
 fn binds(ctx: &Context<'_>, service: &Service, port: &ServicePort) -> Vec<(String, Vec<IpNet>)> {
+    if service.external_name.is_some() {
+        // Nothing tells its connections from others on the port.
+        return Vec::new();
+    }
     if service.headless {
         // Clients address the Pods themselves.
         let endpoints = ctx.store.endpoints(service).get(&port.number);
