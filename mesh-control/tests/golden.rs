@@ -92,3 +92,22 @@ fn envoy_accepts_all() {
     }
     assert!(refused.is_empty(), "{}", refused.join("\n"));
 }
+
+#[test]
+fn mesh_proxy_accepts_all() {
+    let Some(proxy) = std::env::var_os("MESH_PROXY_BIN") else {
+        assert!(
+            std::env::var("CI").as_deref() != Ok("true"),
+            "MESH_PROXY_BIN must name a mesh-proxy in CI"
+        );
+        eprintln!("SKIPPED: MESH_PROXY_BIN is not set, so no mesh-proxy has looked at the compiled output");
+        return;
+    };
+    let mut refused = Vec::new();
+    for case in cases() {
+        if let Err(error) = support::envoy::validate(Path::new(&proxy), &case) {
+            refused.push(format!("{}:\n{error}", case.folder.display()));
+        }
+    }
+    assert!(refused.is_empty(), "{}", refused.join("\n"));
+}

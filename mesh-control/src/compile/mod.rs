@@ -17,6 +17,8 @@ mod pack;
 mod pb;
 mod proxy;
 mod route;
+#[cfg(test)]
+mod tests;
 mod unsupported;
 
 use std::collections::BTreeMap;

@@ -8,6 +8,8 @@ pub mod host;
 pub mod protocol;
 pub mod rules;
 pub mod service;
+#[cfg(test)]
+mod tests;
 pub mod workload;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -1,0 +1,110 @@
+//! Tests of what golden files cannot show: who is asking changes the answer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use mesh_api::envoy::json::Json;
+use mesh_api::envoy::pb::envoy::config::core::v3::Node;
+use mesh_api::envoy::type_url;
+use mesh_api::istio::{AnyObject, parse};
+use mesh_api::names::NodeId;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn object(value: Value) -> Arc<AnyObject> {
+    let field = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+    Arc::new(parse(&field("apiVersion"), &field("kind"), value.clone()).expect("a readable object"))
+}
+
+fn store() -> Store {
+    let service = |name: &str, port: Value| {
+        object(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "shop"},
+            "spec": {"clusterIP": "10.0.0.1", "selector": {"app": name}, "ports": [port]}}))
+    };
+    Store::build(
+        [
+            service("web", json!({"name": "http", "port": 80, "targetPort": 8080})),
+            service("db", json!({"name": "tcp", "port": 5432, "targetPort": 5432})),
+        ],
+        Arc::default(),
+    )
+}
+
+fn sidecar(labels: &[(&str, &str)]) -> Proxy {
+    let id = NodeId::parse("sidecar~10.1.0.1~web-1.shop~shop.svc.cluster.local").expect("a node id");
+    let labels: BTreeMap<String, String> = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    Proxy::new(id, labels)
+}
+
+fn text(compiled: &Compiled) -> String {
+    crate::cli_compile::to_json(&Json::new(), compiled).expect("JSON").to_string()
+}
+
+#[test]
+fn labels_of_the_caller_decide_what_is_its_own() {
+    let store = store();
+    let stranger = compile(&store, &sidecar(&[]));
+    assert!(!stranger.clusters.contains_key("inbound|8080||"));
+    let web = compile(&store, &sidecar(&[("app", "web")]));
+    assert!(web.clusters.contains_key("inbound|8080||"));
+    assert!(web.clusters.contains_key("outbound|5432||db.shop.svc.cluster.local"));
+}
+
+#[test]
+fn a_plain_envoy_is_not_offered_the_metadata_exchange() {
+    let store = store();
+    let mut proxy = sidecar(&[("app", "db")]);
+    // Chains match the token whoever sends it; agreeing on it is another thing.
+    let offered = |proxy: &Proxy| text(&compile(&store, proxy)).matches("\"alpn_protocols\":[\"istio-peer-exchange\"").count();
+    assert!(offered(&proxy) > 0);
+    proxy.istio_peer_exchange = false;
+    assert_eq!(offered(&proxy), 0);
+}
+
+#[test]
+fn a_node_says_who_it_is() {
+    let node = |agent: &str| Node {
+        id: "router~10.1.0.2~gw.shop~shop.svc.cluster.local".to_owned(),
+        user_agent_name: agent.to_owned(),
+        ..Default::default()
+    };
+    assert!(!Proxy::from_node(&node("envoy")).expect("a node").istio_peer_exchange);
+    let proxy = Proxy::from_node(&node("ferromesh")).expect("a node");
+    assert!(proxy.istio_peer_exchange && proxy.is_gateway());
+    assert!(Proxy::from_node(&Node::default()).is_err());
+}
+
+#[test]
+fn every_type_is_packed_and_versions_follow_content() {
+    let json = Json::new();
+    let store = store();
+    let first = packed(&json, &compile(&store, &sidecar(&[("app", "web")])));
+    let types = [
+        type_url::LISTENER,
+        type_url::ROUTE,
+        type_url::CLUSTER,
+        type_url::ENDPOINT,
+        type_url::SECRET,
+        type_url::NAME_TABLE,
+    ];
+    assert!(types.iter().all(|t| first.contains_key(t)));
+    let other = packed(&json, &compile(&store, &sidecar(&[])));
+    let version = |packed: &Packed, t: &str, name: &str| packed[t][name].version.clone();
+    let outbound = "outbound|5432||db.shop.svc.cluster.local";
+    assert_eq!(
+        version(&first, type_url::CLUSTER, outbound),
+        version(&other, type_url::CLUSTER, outbound)
+    );
+    assert_ne!(
+        version(&first, type_url::LISTENER, "virtualInbound"),
+        version(&other, type_url::LISTENER, "virtualInbound")
+    );
+}
+
+#[test]
+fn the_name_table_has_every_service_with_its_address() {
+    let names = compile(&store(), &sidecar(&[])).names;
+    let web = &names.table["web.shop.svc.cluster.local"];
+    assert_eq!((web.ips.as_slice(), web.shortname.as_str()), (["10.0.0.1".to_owned()].as_slice(), "web"));
+}

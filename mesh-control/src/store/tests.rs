@@ -1,0 +1,178 @@
+//! Tests of the indices, on objects as users write them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use mesh_api::istio::{AnyObject, MutualTlsMode, parse};
+use serde_json::{Value, json};
+
+use super::*;
+
+fn object(value: Value) -> Arc<AnyObject> {
+    let field = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+    Arc::new(parse(&field("apiVersion"), &field("kind"), value.clone()).expect("a readable object"))
+}
+
+fn store(objects: impl IntoIterator<Item = Value>) -> Store {
+    Store::build(objects.into_iter().map(object), Arc::default())
+}
+
+fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+}
+
+fn service(name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "shop"}, "spec": spec})
+}
+
+fn pod(name: &str, app: &str, ip: &str, ready: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": "shop", "labels": {"app": app, "pod-template-hash": "5f"},
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("{app}-5f"), "uid": "u", "controller": true}]},
+        "spec": {"containers": [{"name": "c", "ports": [{"name": "web", "containerPort": 8080}]}]},
+        "status": {"podIP": ip, "conditions": [{"type": "Ready", "status": ready}]}})
+}
+
+fn endpoints(store: &Store, host: &str, port: u16) -> Vec<(String, u16)> {
+    let service = store.service(host, "shop").expect("the service");
+    let list = store.endpoints(service).get(&port).cloned().unwrap_or_default();
+    list.into_iter().map(|e| (e.address, e.port)).collect()
+}
+
+const WEB: &str = "web.shop.svc.cluster.local";
+
+#[test]
+fn endpoints_come_from_ready_pods_by_selector_and_named_port() {
+    let spec = json!({"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "web"}]});
+    let store = store([
+        service("web", spec),
+        pod("web-2", "web", "10.0.0.2", "True"),
+        pod("web-1", "web", "10.0.0.1", "True"),
+        pod("web-3", "web", "10.0.0.3", "False"),
+        pod("other", "other", "10.0.0.4", "True"),
+    ]);
+    assert_eq!(
+        endpoints(&store, WEB, 80),
+        [("10.0.0.1".to_owned(), 8080), ("10.0.0.2".to_owned(), 8080)]
+    );
+    assert_eq!(store.pod("shop", "web-1").expect("the pod").owner, "web");
+}
+
+#[test]
+fn endpoint_slices_alone_count_where_there_are_any() {
+    let spec = json!({"selector": {"app": "web"}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]});
+    let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {"name": "web-a", "namespace": "shop", "labels": {"kubernetes.io/service-name": "web"}},
+        "addressType": "IPv4", "ports": [{"name": "http", "port": 9090}],
+        "endpoints": [
+            {"addresses": ["10.0.0.2"], "conditions": {"ready": true}, "targetRef": {"kind": "Pod", "name": "web-2"}},
+            {"addresses": ["10.0.0.9"], "conditions": {"ready": false}}]});
+    let store = store([
+        service("web", spec),
+        slice,
+        pod("web-1", "web", "10.0.0.1", "True"),
+        pod("web-2", "web", "10.0.0.2", "True"),
+    ]);
+    assert_eq!(endpoints(&store, WEB, 80), [("10.0.0.2".to_owned(), 9090)]);
+    // The proxy of that Pod serves the port that the slice says.
+    let addresses = BTreeSet::from(["10.0.0.2".to_owned()]);
+    let found: Vec<_> = store.services_of("shop", &labels(&[("app", "web")]), &addresses).collect();
+    assert_eq!(found.len(), 1);
+}
+
+#[test]
+fn addresses_that_are_made_up_depend_on_the_name_alone() {
+    let spec = || json!({"ports": [{"port": 80}]});
+    let address = |store: &Store| store.service(WEB, "shop").expect("the service").addresses(false);
+    let alone = store([service("web", spec())]);
+    let among = store(["a", "b", "web", "z"].map(|name| service(name, spec())));
+    assert_eq!(address(&alone), address(&among));
+    let all: BTreeSet<_> = among.services("shop").flat_map(|s| s.addresses(false)).collect();
+    assert_eq!(all.len(), 4, "each has its own");
+    let headless = store([service("web", json!({"clusterIP": "None", "ports": [{"port": 80}]}))]);
+    assert!(address(&headless).is_empty());
+}
+
+fn authentication(namespace: &str, name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication",
+        "metadata": {"name": name, "namespace": namespace}, "spec": spec})
+}
+
+#[test]
+fn mutual_tls_is_resolved_from_the_narrowest_scope() {
+    let web = labels(&[("app", "web")]);
+    let mode = |store: &Store, port| store.mtls("shop", &web).of_port(port);
+    assert_eq!(mode(&store([]), 80), MutualTlsMode::Permissive);
+
+    let mesh = authentication("istio-system", "default", json!({"mtls": {"mode": "STRICT"}}));
+    let unset = authentication("shop", "default", json!({"mtls": {"mode": "UNSET"}}));
+    let own = authentication(
+        "shop",
+        "web",
+        json!({"selector": {"matchLabels": {"app": "web"}}, "portLevelMtls": {"8080": {"mode": "DISABLE"}, "8081": {"mode": "UNSET"}}}),
+    );
+    let foreign = authentication(
+        "istio-system",
+        "other",
+        json!({"selector": {"matchLabels": {"app": "web"}}, "mtls": {"mode": "DISABLE"}}),
+    );
+    let all = store([mesh, unset, own, foreign]);
+    assert_eq!(mode(&all, 80), MutualTlsMode::Strict, "UNSET asks the mesh");
+    assert_eq!(mode(&all, 8080), MutualTlsMode::Disable);
+    assert_eq!(mode(&all, 8081), MutualTlsMode::Strict);
+}
+
+fn rule(namespace: &str, name: &str, created: &str, spec: Value) -> Value {
+    json!({"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",
+        "metadata": {"name": name, "namespace": namespace, "creationTimestamp": created}, "spec": spec})
+}
+
+#[test]
+fn rules_are_taken_from_the_client_then_the_service_then_the_mesh() {
+    let created = "2024-01-01T00:00:00Z";
+    let spec = json!({"ports": [{"port": 80}]});
+    let all = store([
+        service("web", spec),
+        rule("istio-system", "wide", created, json!({"host": "*.cluster.local"})),
+        rule("shop", "of-service", created, json!({"host": "web"})),
+        rule("client", "of-client", created, json!({"host": "web.shop.svc.cluster.local"})),
+        rule("private", "hidden", created, json!({"host": "web.shop.svc.cluster.local", "exportTo": ["."]})),
+    ]);
+    let name = |client: &str| {
+        let service = all.service(WEB, client).expect("the service");
+        all.rule(service, client, &labels(&[])).expect("a rule").meta.name.clone()
+    };
+    assert_eq!((name("client"), name("elsewhere")), ("of-client".to_owned(), "of-service".to_owned()));
+    assert_eq!(name("private"), "hidden");
+}
+
+#[test]
+fn rules_of_one_host_are_merged_and_the_oldest_policy_stays() {
+    let subset = |name: &str, version: &str| json!({"name": name, "labels": {"version": version}});
+    let all = store([
+        service("web", json!({"ports": [{"port": 80}]})),
+        rule("shop", "a-young", "2024-02-01T00:00:00Z",
+            json!({"host": "web", "trafficPolicy": {"loadBalancer": {"simple": "RANDOM"}}, "subsets": [subset("v1", "young"), subset("v2", "2")]})),
+        rule("shop", "b-old", "2024-01-01T00:00:00Z",
+            json!({"host": "web.shop.svc.cluster.local", "subsets": [subset("v1", "old")]})),
+    ]);
+    let service = all.service(WEB, "shop").expect("the service");
+    let merged = all.rule(service, "shop", &labels(&[])).expect("a rule");
+    let versions: Vec<_> = merged.subsets.iter().map(|s| (s.name.as_str(), s.labels["version"].as_str())).collect();
+    assert_eq!(versions, [("v1", "old"), ("v2", "2")]);
+    assert_eq!(merged.meta.name, "b-old");
+    assert!(merged.policy.is_some(), "the only one there is");
+}
+
+#[test]
+fn a_namespace_sees_its_own_service_first_and_no_hidden_ones() {
+    let entry = |namespace: &str, export: Value| {
+        json!({"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "metadata": {"name": "e", "namespace": namespace},
+            "spec": {"hosts": ["api.example"], "resolution": "DNS", "ports": [{"number": 80, "name": "http"}], "exportTo": export}})
+    };
+    let all = store([entry("a", json!(["."])), entry("b", json!(["*"])), entry("c", json!(["."]))]);
+    let seen = |viewer: &str| all.service("api.example", viewer).map(|s| s.namespace.clone());
+    assert_eq!(seen("a").as_deref(), Some("a"));
+    assert_eq!(seen("c").as_deref(), Some("c"));
+    assert_eq!(seen("elsewhere").as_deref(), Some("b"));
+}
