@@ -14,13 +14,16 @@ use super::*;
 
 fn object(value: Value) -> Arc<AnyObject> {
     let field = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
-    Arc::new(parse(&field("apiVersion"), &field("kind"), value.clone()).expect("a readable object"))
+    let (api_version, kind) = (field("apiVersion"), field("kind"));
+    Arc::new(parse(&api_version, &kind, value).expect("a readable object"))
 }
 
 fn store() -> Store {
     let service = |name: &str, port: Value| {
-        object(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "shop"},
-            "spec": {"clusterIP": "10.0.0.1", "selector": {"app": name}, "ports": [port]}}))
+        object(
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "shop"},
+            "spec": {"clusterIP": "10.0.0.1", "selector": {"app": name}, "ports": [port]}}),
+        )
     };
     Store::build(
         [
@@ -38,7 +41,9 @@ fn sidecar(labels: &[(&str, &str)]) -> Proxy {
 }
 
 fn text(compiled: &Compiled) -> String {
-    crate::cli_compile::to_json(&Json::new(), compiled).expect("JSON").to_string()
+    crate::cli_compile::to_json(&Json::new(), compiled)
+        .expect("JSON")
+        .to_string()
 }
 
 #[test]
@@ -56,7 +61,11 @@ fn a_plain_envoy_is_not_offered_the_metadata_exchange() {
     let store = store();
     let mut proxy = sidecar(&[("app", "db")]);
     // Chains match the token whoever sends it; agreeing on it is another thing.
-    let offered = |proxy: &Proxy| text(&compile(&store, proxy)).matches("\"alpn_protocols\":[\"istio-peer-exchange\"").count();
+    let offered = |proxy: &Proxy| {
+        text(&compile(&store, proxy))
+            .matches("\"alpn_protocols\":[\"istio-peer-exchange\"")
+            .count()
+    };
     assert!(offered(&proxy) > 0);
     proxy.istio_peer_exchange = false;
     assert_eq!(offered(&proxy), 0);
@@ -106,5 +115,8 @@ fn every_type_is_packed_and_versions_follow_content() {
 fn the_name_table_has_every_service_with_its_address() {
     let names = compile(&store(), &sidecar(&[])).names;
     let web = &names.table["web.shop.svc.cluster.local"];
-    assert_eq!((web.ips.as_slice(), web.shortname.as_str()), (["10.0.0.1".to_owned()].as_slice(), "web"));
+    assert_eq!(
+        (web.ips.as_slice(), web.shortname.as_str()),
+        (["10.0.0.1".to_owned()].as_slice(), "web")
+    );
 }

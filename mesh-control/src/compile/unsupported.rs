@@ -56,7 +56,13 @@ const VIRTUAL_SERVICE: &[&str] = &[
 ];
 
 /// Of a DestinationRule around its traffic policies.
-const DESTINATION_RULE: &[&str] = &["host", "exportTo", "workloadSelector", "subsets[].name", "subsets[].labels"];
+const DESTINATION_RULE: &[&str] = &[
+    "host",
+    "exportTo",
+    "workloadSelector",
+    "subsets[].name",
+    "subsets[].labels",
+];
 
 /// Where a DestinationRule has traffic policies.
 const POLICIES: &[&str] = &[
@@ -265,7 +271,7 @@ fn fields<T: Serialize>(name: &str, spec: &T, reads: impl Fn(&str) -> Use) -> Ve
     let mut found = Vec::new();
     let Value::Object(map) = &value else { return found };
     for (key, child) in map {
-        walk(child, key.clone(), format!("spec.{key}"), &reads, &mut |field| {
+        walk(child, key, format!("spec.{key}"), &reads, &mut |field| {
             found.push(Warning {
                 object: name.to_owned(),
                 field,
@@ -277,22 +283,28 @@ fn fields<T: Serialize>(name: &str, spec: &T, reads: impl Fn(&str) -> Use) -> Ve
 }
 
 /// `pattern` has `[]` for indices, `path` the indices themselves.
-fn walk(value: &Value, pattern: String, path: String, reads: &dyn Fn(&str) -> Use, report: &mut dyn FnMut(String)) {
+fn walk(value: &Value, pattern: &str, path: String, reads: &dyn Fn(&str) -> Use, report: &mut dyn FnMut(String)) {
     // A list stands for its items.
     if let Value::Array(items) = value {
-        if reads(&pattern) == Use::All {
+        if reads(pattern) == Use::All {
             return;
         }
         for (index, item) in items.iter().enumerate() {
-            walk(item, format!("{pattern}[]"), format!("{path}[{index}]"), reads, report);
+            walk(item, &format!("{pattern}[]"), format!("{path}[{index}]"), reads, report);
         }
         return;
     }
-    match (reads(&pattern), value) {
+    match (reads(pattern), value) {
         (Use::All, _) => {}
         (Use::Inside, Value::Object(map)) => {
             for (key, child) in map {
-                walk(child, format!("{pattern}.{key}"), format!("{path}.{key}"), reads, report);
+                walk(
+                    child,
+                    &format!("{pattern}.{key}"),
+                    format!("{path}.{key}"),
+                    reads,
+                    report,
+                );
             }
         }
         _ => report(path),
@@ -306,6 +318,7 @@ mod tests {
 
     use super::*;
 
+    #[allow(clippy::needless_pass_by_value, reason = "reads better at the callers")]
     fn reported(kind: Kind, spec: Value) -> Vec<String> {
         let object = parse(
             &kind.api_version(),

@@ -42,15 +42,15 @@ impl Workloads {
         let mut all = Workloads::default();
         for pod in pods {
             all.pods.insert((pod.namespace.clone(), pod.name.clone()), pod.clone());
-            all.index(pod);
+            all.index(&pod);
         }
         for entry in entries {
-            all.index(entry);
+            all.index(&entry);
         }
         all
     }
 
-    fn index(&mut self, workload: Arc<Workload>) {
+    fn index(&mut self, workload: &Arc<Workload>) {
         for address in &workload.addresses {
             // An address may be used again while the old Pod is still listed: the one that takes traffic counts.
             let old = self.by_address.get(address);
@@ -204,7 +204,7 @@ fn of_listed(service: &Service, entry: &Object<ServiceEntry>) -> Endpoints {
     let mut endpoints = Endpoints::new();
     let by_name = matches!(service.resolution, Resolution::StrictDns | Resolution::LogicalDns);
     for port in &service.ports {
-        let list = endpoints.entry(port.number).or_insert_with(Vec::new);
+        let list = endpoints.entry(port.number).or_default();
         for spec in &entry.spec.endpoints {
             let workload = Workload::of_entry_spec(spec, &entry.meta.name, &service.namespace);
             if let Some(number) = target_port(port, &workload) {

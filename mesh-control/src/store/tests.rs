@@ -10,7 +10,8 @@ use super::*;
 
 fn object(value: Value) -> Arc<AnyObject> {
     let field = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
-    Arc::new(parse(&field("apiVersion"), &field("kind"), value.clone()).expect("a readable object"))
+    let (api_version, kind) = (field("apiVersion"), field("kind"));
+    Arc::new(parse(&api_version, &kind, value).expect("a readable object"))
 }
 
 fn store(objects: impl IntoIterator<Item = Value>) -> Store {
@@ -21,6 +22,7 @@ fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "reads better at the callers")]
 fn service(name: &str, spec: Value) -> Value {
     json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "shop"}, "spec": spec})
 }
@@ -76,8 +78,8 @@ fn endpoint_slices_alone_count_where_there_are_any() {
     assert_eq!(endpoints(&store, WEB, 80), [("10.0.0.2".to_owned(), 9090)]);
     // The proxy of that Pod serves the port that the slice says.
     let addresses = BTreeSet::from(["10.0.0.2".to_owned()]);
-    let found: Vec<_> = store.services_of("shop", &labels(&[("app", "web")]), &addresses).collect();
-    assert_eq!(found.len(), 1);
+    let web = labels(&[("app", "web")]);
+    assert_eq!(store.services_of("shop", &web, &addresses).count(), 1);
 }
 
 #[test]
@@ -93,6 +95,7 @@ fn addresses_that_are_made_up_depend_on_the_name_alone() {
     assert!(address(&headless).is_empty());
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "reads better at the callers")]
 fn authentication(namespace: &str, name: &str, spec: Value) -> Value {
     json!({"apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication",
         "metadata": {"name": name, "namespace": namespace}, "spec": spec})
@@ -122,6 +125,7 @@ fn mutual_tls_is_resolved_from_the_narrowest_scope() {
     assert_eq!(mode(&all, 8081), MutualTlsMode::Strict);
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "reads better at the callers")]
 fn rule(namespace: &str, name: &str, created: &str, spec: Value) -> Value {
     json!({"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",
         "metadata": {"name": name, "namespace": namespace, "creationTimestamp": created}, "spec": spec})
@@ -135,14 +139,31 @@ fn rules_are_taken_from_the_client_then_the_service_then_the_mesh() {
         service("web", spec),
         rule("istio-system", "wide", created, json!({"host": "*.cluster.local"})),
         rule("shop", "of-service", created, json!({"host": "web"})),
-        rule("client", "of-client", created, json!({"host": "web.shop.svc.cluster.local"})),
-        rule("private", "hidden", created, json!({"host": "web.shop.svc.cluster.local", "exportTo": ["."]})),
+        rule(
+            "client",
+            "of-client",
+            created,
+            json!({"host": "web.shop.svc.cluster.local"}),
+        ),
+        rule(
+            "private",
+            "hidden",
+            created,
+            json!({"host": "web.shop.svc.cluster.local", "exportTo": ["."]}),
+        ),
     ]);
     let name = |client: &str| {
         let service = all.service(WEB, client).expect("the service");
-        all.rule(service, client, &labels(&[])).expect("a rule").meta.name.clone()
+        all.rule(service, client, &labels(&[]))
+            .expect("a rule")
+            .meta
+            .name
+            .clone()
     };
-    assert_eq!((name("client"), name("elsewhere")), ("of-client".to_owned(), "of-service".to_owned()));
+    assert_eq!(
+        (name("client"), name("elsewhere")),
+        ("of-client".to_owned(), "of-service".to_owned())
+    );
     assert_eq!(name("private"), "hidden");
 }
 
@@ -151,14 +172,26 @@ fn rules_of_one_host_are_merged_and_the_oldest_policy_stays() {
     let subset = |name: &str, version: &str| json!({"name": name, "labels": {"version": version}});
     let all = store([
         service("web", json!({"ports": [{"port": 80}]})),
-        rule("shop", "a-young", "2024-02-01T00:00:00Z",
-            json!({"host": "web", "trafficPolicy": {"loadBalancer": {"simple": "RANDOM"}}, "subsets": [subset("v1", "young"), subset("v2", "2")]})),
-        rule("shop", "b-old", "2024-01-01T00:00:00Z",
-            json!({"host": "web.shop.svc.cluster.local", "subsets": [subset("v1", "old")]})),
+        rule(
+            "shop",
+            "a-young",
+            "2024-02-01T00:00:00Z",
+            json!({"host": "web", "trafficPolicy": {"loadBalancer": {"simple": "RANDOM"}}, "subsets": [subset("v1", "young"), subset("v2", "2")]}),
+        ),
+        rule(
+            "shop",
+            "b-old",
+            "2024-01-01T00:00:00Z",
+            json!({"host": "web.shop.svc.cluster.local", "subsets": [subset("v1", "old")]}),
+        ),
     ]);
     let service = all.service(WEB, "shop").expect("the service");
     let merged = all.rule(service, "shop", &labels(&[])).expect("a rule");
-    let versions: Vec<_> = merged.subsets.iter().map(|s| (s.name.as_str(), s.labels["version"].as_str())).collect();
+    let versions: Vec<_> = merged
+        .subsets
+        .iter()
+        .map(|s| (s.name.as_str(), s.labels["version"].as_str()))
+        .collect();
     assert_eq!(versions, [("v1", "old"), ("v2", "2")]);
     assert_eq!(merged.meta.name, "b-old");
     assert!(merged.policy.is_some(), "the only one there is");
@@ -170,7 +203,11 @@ fn a_namespace_sees_its_own_service_first_and_no_hidden_ones() {
         json!({"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "metadata": {"name": "e", "namespace": namespace},
             "spec": {"hosts": ["api.example"], "resolution": "DNS", "ports": [{"number": 80, "name": "http"}], "exportTo": export}})
     };
-    let all = store([entry("a", json!(["."])), entry("b", json!(["*"])), entry("c", json!(["."]))]);
+    let all = store([
+        entry("a", json!(["."])),
+        entry("b", json!(["*"])),
+        entry("c", json!(["."])),
+    ]);
     let seen = |viewer: &str| all.service("api.example", viewer).map(|s| s.namespace.clone());
     assert_eq!(seen("a").as_deref(), Some("a"));
     assert_eq!(seen("c").as_deref(), Some("c"));

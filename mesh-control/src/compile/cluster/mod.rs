@@ -129,7 +129,8 @@ fn one_outbound(ctx: &Context<'_>, from: &Outbound<'_>, out: &mut Compiled) {
     };
     cluster.cluster_discovery_type = discovery_type(discovery);
 
-    let http2 = from.port.protocol.is_http2() || (policy.upgrades_to_http2(ctx.store.mesh()) && !from.port.protocol.is_tcp());
+    let http2 =
+        from.port.protocol.is_http2() || (policy.upgrades_to_http2(ctx.store.mesh()) && !from.port.protocol.is_tcp());
     let transport = tls::transport(ctx, from, policy.tls, http2, discovery == DiscoveryType::OriginalDst);
     cluster.transport_socket = transport.socket;
     cluster.transport_socket_matches = transport.matches;
@@ -151,7 +152,7 @@ fn one_outbound(ctx: &Context<'_>, from: &Outbound<'_>, out: &mut Compiled) {
             ..Default::default()
         });
     }
-    set_http_options(&mut cluster, options);
+    set_http_options(&mut cluster, &options);
 
     let mut meta = service_metadata(from.service, from.port.number);
     if let Some(rule) = from.rule {
@@ -185,7 +186,7 @@ pub(super) fn inbound(ctx: &Context<'_>, ports: &[InboundPort<'_>], out: &mut Co
         };
         set_http_options(
             &mut cluster,
-            upstream_http::HttpProtocolOptions {
+            &upstream_http::HttpProtocolOptions {
                 upstream_protocol_options: Some(options),
                 ..Default::default()
             },
@@ -239,7 +240,7 @@ fn original_destination(cluster: &mut cluster::Cluster) {
     cluster.lb_policy = cluster::cluster::LbPolicy::ClusterProvided.into();
     set_http_options(
         cluster,
-        upstream_http::HttpProtocolOptions {
+        &upstream_http::HttpProtocolOptions {
             upstream_protocol_options: Some(as_client(core::Http2ProtocolOptions::default())),
             ..Default::default()
         },
@@ -295,15 +296,15 @@ fn as_client(options: core::Http2ProtocolOptions) -> UpstreamProtocolOptions {
 }
 
 /// HTTP/1.1 without further options is what Envoy does by itself.
-fn set_http_options(cluster: &mut cluster::Cluster, options: upstream_http::HttpProtocolOptions) {
+fn set_http_options(cluster: &mut cluster::Cluster, options: &upstream_http::HttpProtocolOptions) {
     let plain = upstream_http::HttpProtocolOptions {
         upstream_protocol_options: Some(explicit_http1()),
         ..Default::default()
     };
-    if options != plain {
+    if *options != plain {
         cluster
             .typed_extension_protocol_options
-            .insert(HTTP_OPTIONS.to_owned(), pack(&options));
+            .insert(HTTP_OPTIONS.to_owned(), pack(options));
     }
 }
 

@@ -50,10 +50,12 @@ fn secret(ctx: &Context<'_>, name: &str) -> Result<tls::secret::Type, String> {
             .chain(shared)
             .find_map(|s| value(s, "ca.crt").or_else(|| value(s, "cacert")))
             .ok_or_else(|| missing(&format!("(or {base}) with the key ca.crt is missing")))?;
-        return Ok(tls::secret::Type::ValidationContext(tls::CertificateValidationContext {
-            trusted_ca: Some(inline(roots)),
-            ..Default::default()
-        }));
+        return Ok(tls::secret::Type::ValidationContext(
+            tls::CertificateValidationContext {
+                trusted_ca: Some(inline(roots)),
+                ..Default::default()
+            },
+        ));
     }
     let found = ctx
         .store

@@ -32,7 +32,11 @@ pub(super) fn socket(ctx: &Context<'_>, server: &ServerRef<'_>, http: bool) -> O
         ServerTlsMode::Mutual | ServerTlsMode::IstioMutual | ServerTlsMode::OptionalMutual
     );
     let require = matches!(settings.mode, ServerTlsMode::Mutual | ServerTlsMode::IstioMutual);
-    let validation = if wants_client { validation(ctx, server, settings) } else { None };
+    let validation = if wants_client {
+        validation(ctx, server, settings)
+    } else {
+        None
+    };
     if require && validation.is_none() {
         // Without roots Envoy would take any certificate.
         server.warn(

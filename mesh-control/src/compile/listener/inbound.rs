@@ -67,7 +67,11 @@ fn kinds(protocol: Protocol, mode: MutualTlsMode) -> Vec<Kind> {
 /// The listener of captured inbound connections.
 pub(super) fn virtual_inbound(ctx: &Context<'_>, ports: &[InboundPort<'_>]) -> listener::Listener {
     let mtls = ctx.mtls();
-    let mut chains = vec![black_hole(ctx, "virtualInbound-blackhole", ctx.store.mesh().proxy_inbound_listen_port)];
+    let mut chains = vec![black_hole(
+        ctx,
+        "virtualInbound-blackhole",
+        ctx.store.mesh().proxy_inbound_listen_port,
+    )];
     for kind in kinds(Protocol::Auto, mtls.mode) {
         chains.push(passthrough(ctx, &kind, None));
     }

@@ -78,5 +78,5 @@ fn detection_timeout(ctx: &Context<'_>) -> Option<super::pb::ProtoDuration> {
 }
 
 fn transparent(ctx: &Context<'_>) -> Option<super::pb::BoolValue> {
-    (ctx.proxy.meta("INTERCEPTION_MODE") == Some("TPROXY")).then(|| super::pb::BoolValue { value: true })
+    (ctx.proxy.meta("INTERCEPTION_MODE") == Some("TPROXY")).then_some(super::pb::BoolValue { value: true })
 }
