@@ -92,7 +92,16 @@ pub async fn start(options: Options) -> Result<Running> {
 
     let source = options.clone();
     let (model, follow) = tokio::task::spawn_blocking(move || Model::open(&source)).await??;
-    let authority = Arc::new(Authority::open(&options.ca_dir, model.trust_domain())?);
+    let further = model
+        .present()
+        .store
+        .mesh()
+        .ca_certificates
+        .iter()
+        .filter_map(|c| c.pem.clone())
+        .collect::<Vec<_>>();
+    let authority = Authority::open_with(&options.ca_dir, model.trust_domain(), &further)?;
+    let authority = Arc::new(authority);
     let tokens = Arc::new(Tokens::open(&options.ca_dir)?);
     let callers = Callers::new(tokens, authority.trust_domain());
     let hub = model.hub().clone();

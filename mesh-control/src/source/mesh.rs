@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use mesh_api::istio::{AnyObject, FieldError};
-use mesh_api::mesh_config::MeshConfig;
+use mesh_api::mesh_config::{CertificateData, MeshConfig};
 use mesh_api::names::ROOT_NAMESPACE;
 
 use super::directory::{Lines, lines_of};
@@ -20,6 +20,8 @@ pub struct MeshSource {
     /// Wins over that of the settings.
     trust_domain: Option<String>,
     good: Option<Arc<MeshConfig>>,
+    /// Roots that the CA was started with.
+    roots: Option<Vec<CertificateData>>,
 }
 
 impl MeshSource {
@@ -29,6 +31,7 @@ impl MeshSource {
             file,
             trust_domain,
             good: None,
+            roots: None,
         }
     }
 
@@ -66,6 +69,7 @@ impl MeshSource {
             Ok(mut config) => {
                 let warnings: Vec<FieldError> = config.validate().into_iter().filter(|e| !e.is_error()).collect();
                 place.report(loaded, &lines, &warnings, Severity::Warning);
+                self.check_roots(&config, &place, &lines, loaded);
                 if let Some(name) = &self.trust_domain {
                     name.clone_into(&mut config.trust_domain);
                 }
@@ -83,6 +87,26 @@ impl MeshSource {
             Err(errors) => place.report(loaded, &lines, &errors, Severity::Error),
         }
         self.kept()
+    }
+
+    fn check_roots(&mut self, config: &MeshConfig, place: &Place, lines: &Lines, loaded: &mut Loaded) {
+        let mut warn = |field: &str, text: &str| {
+            let finding = place.finding(loaded, lines, field, text, Severity::Warning);
+            loaded.diagnostics.push(finding);
+        };
+        for (index, certificate) in config.ca_certificates.iter().enumerate() {
+            if certificate.spiffe_bundle_url.is_some() {
+                let field = format!("caCertificates[{index}].spiffeBundleUrl");
+                warn(&field, "bundles are not fetched yet; write the roots as pem");
+            }
+        }
+        let roots = self.roots.get_or_insert_with(|| config.ca_certificates.clone());
+        if *roots != config.ca_certificates {
+            warn(
+                "caCertificates",
+                "the change takes effect with a restart of mesh-control",
+            );
+        }
     }
 
     fn kept(&mut self) -> Arc<MeshConfig> {

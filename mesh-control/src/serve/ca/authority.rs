@@ -69,6 +69,14 @@ impl Authority {
     /// # Errors
     /// When files cannot be read or written, are no PEM, or do not belong together.
     pub fn open(dir: &Path, trust_domain: &str) -> Result<Self> {
+        Self::open_with(dir, trust_domain, &[])
+    }
+
+    /// As [`Authority::open`], with further roots to trust, each text one or several PEM certificates.
+    ///
+    /// # Errors
+    /// As [`Authority::open`].
+    pub fn open_with(dir: &Path, trust_domain: &str, further_roots: &[String]) -> Result<Self> {
         files::make_dir(dir)?;
         let path = |name: &str| dir.join(name);
         let (cert_file, key_file, root_file) = (path("ca-cert.pem"), path("ca-key.pem"), path("root-cert.pem"));
@@ -119,6 +127,12 @@ impl Authority {
 
         let mut trusted = roots;
         trusted.extend(extra);
+        for text in further_roots {
+            trusted.extend(files::certificates(
+                text,
+                Path::new("caCertificates of the MeshConfig"),
+            )?);
+        }
         let mut seen = std::collections::HashSet::new();
         trusted.retain(|c| seen.insert(c.clone()));
 

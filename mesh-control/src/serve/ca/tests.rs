@@ -165,6 +165,13 @@ fn own_cacerts_with_an_intermediate_give_leaf_intermediate_root() {
         .expect("signed by the intermediate");
     assert_eq!(authority.roots(), [root.der().clone(), extra.der().clone()]);
 
+    let (further_params, further_key) = ca("root of another mesh");
+    let further = further_params.self_signed(&further_key).expect("root");
+    let with = Authority::open_with(dir.path(), "cluster.local", &[further.pem()]).expect("opens");
+    assert_eq!(with.roots().last(), Some(further.der()));
+    let bundle = std::fs::read_to_string(with.bundle_file()).expect("bundle");
+    assert_eq!(bundle, format!("{}{}{}", root.pem(), extra.pem(), further.pem()));
+
     put("ca-key.pem", &extra_key.serialize_pem());
     let error = Authority::open(dir.path(), "cluster.local").expect_err("the key is another's");
     assert!(format!("{error:#}").contains("do not belong together"), "{error:#}");

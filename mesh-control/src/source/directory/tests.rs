@@ -237,8 +237,11 @@ async fn changes_are_noticed() {
     };
     write(&root, "sub/b.yaml", GOOD);
     noticed(&mut watcher).await;
-    write(&root, "sub/b.yaml", &GOOD.replace("100", "1"));
-    noticed(&mut watcher).await;
+    for weight in ["101", "102", "103"] {
+        // The same size, and perhaps the same time by the file system's clock.
+        write(&root, "sub/b.yaml", &GOOD.replace("100", weight));
+        noticed(&mut watcher).await;
+    }
     std::fs::remove_file(root.join("a.yaml")).expect("removed");
     noticed(&mut watcher).await;
     std::fs::write(&beside, "x").expect("written");

@@ -37,11 +37,12 @@ impl Watcher {
     pub fn new(root: &Path, beside: &[PathBuf]) -> Self {
         // One waiting event stands for any number of them.
         let (sender, events) = mpsc::channel(1);
+        let files = beside.to_vec();
         let on_event = move |event: notify::Result<notify::Event>| {
-            // Reading a file is an event too, and no change.
-            if event.is_ok_and(|e| e.kind.is_access()) {
+            if event.is_ok_and(|e| !concerns_us(&e, &files)) {
                 return;
             }
+            // Full is as good as sent: somebody is about to look.
             let _ = sender.try_send(());
         };
         let notices = notify::recommended_watcher(on_event).and_then(|mut w| {
@@ -76,18 +77,26 @@ impl Watcher {
     /// Waits for a change. May be dropped and called again.
     pub async fn changed(&mut self) {
         loop {
-            let noticed = timeout(self.poll, self.events.recv()).await;
-            if matches!(noticed, Ok(Some(()))) {
+            let noticed = matches!(timeout(self.poll, self.events.recv()).await, Ok(Some(())));
+            if noticed {
                 let latest = Instant::now() + MOST;
                 while let Ok(Some(())) = timeout_at(latest.min(Instant::now() + QUIET), self.events.recv()).await {}
             }
+            // Two changes within one tick of the file system's clock look the same by size and time, so a notice counts
+            // whatever the files look like.
             let now = stamp(&self.root, &self.beside);
-            if now != self.seen {
+            if noticed || now != self.seen {
                 self.seen = now;
                 return;
             }
         }
     }
+}
+
+fn concerns_us(event: &notify::Event, files: &[PathBuf]) -> bool {
+    // Reading a file is an event too, and no change. A path without an extension may be a folder.
+    let ours = |path: &PathBuf| path.extension().is_none() || super::has_objects(path) || files.contains(path);
+    !event.kind.is_access() && (event.paths.is_empty() || event.paths.iter().any(ours))
 }
 
 fn stamp(root: &Path, beside: &[PathBuf]) -> Stamp {
