@@ -474,7 +474,5 @@ fn pem(label: &str, der: &[u8]) -> String {
 }
 
 fn time(at: SystemTime) -> Value {
-    jiff::Timestamp::try_from(at)
-        .map(|t| t.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string().into())
-        .unwrap_or(Value::Null)
+    jiff::Timestamp::try_from(at).map_or(Value::Null, |t| t.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string().into())
 }

@@ -1,13 +1,13 @@
 //! `/`, `/help`, `/server_info`, `/memory`, `/ready`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::Ordering::Relaxed;
 
 use http::StatusCode;
-use mesh_api::envoy::json::Json;
-use mesh_api::envoy::pb::envoy::admin::v3::{CommandLineOptions, ServerInfo, server_info};
 use mesh_api::envoy::pb::envoy::config::bootstrap::v3::Bootstrap;
-use mesh_api::envoy::pb::envoy::config::core::v3::Node;
+use mesh_api::envoy::pb::google::protobuf::value::Kind;
+use mesh_api::envoy::{ProtoValue, Struct};
 use prost::Message;
 use serde_json::{Value, json};
 
@@ -72,53 +72,62 @@ fn version() -> String {
 }
 
 pub(super) fn server_info(state: &State) -> Reply {
-    let uptime = mesh_api::envoy::duration(std::time::Duration::from_secs(state.shared.started.elapsed().as_secs()));
+    let uptime = format!("{}s", state.shared.started.elapsed().as_secs());
     let flags = &state.options.command_line;
-    let node = state
-        .shared
-        .resources
-        .bootstrap()
-        .and_then(|bytes| Bootstrap::decode(&*bytes).ok())
-        .and_then(|b| b.node)
-        .unwrap_or_else(|| Node {
-            id: state.shared.node.id.clone(),
-            cluster: state.shared.node.cluster.clone(),
-            ..Node::default()
-        });
-    let server = server_info::State::from_str_name(server_state(state)).unwrap_or(server_info::State::Initializing);
-    let info = ServerInfo {
-        version: version(),
-        state: server.into(),
-        uptime_current_epoch: Some(uptime),
-        uptime_all_epochs: Some(uptime),
-        hot_restart_version: "disabled".to_owned(),
-        command_line_options: Some(CommandLineOptions {
-            concurrency: flags.concurrency,
-            config_path: flags
-                .config_path
-                .as_ref()
-                .map(|p| p.display().to_string())
-                .unwrap_or_default(),
-            log_level: flags.log_level.clone(),
-            drain_time: Some(mesh_api::envoy::duration(std::time::Duration::from_secs(
-                flags.drain_time_s,
-            ))),
-            disable_hot_restart: true,
-            ..CommandLineOptions::default()
-        }),
-        node: Some(node),
-        ..ServerInfo::default()
+    let cores = || std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
+    let mut info = json!({
+        "version": version(),
+        "state": server_state(state),
+        "uptime_current_epoch": uptime,
+        "uptime_all_epochs": uptime,
+        "hot_restart_version": "disabled",
+        "command_line_options": {
+            "concurrency": if flags.concurrency == 0 { cores() } else { flags.concurrency },
+            "config_path": flags.config_path.as_ref().map(|p| p.display().to_string()).unwrap_or_default(),
+            "log_level": flags.log_level,
+            "service_cluster": state.shared.node.cluster,
+            "service_node": state.shared.node.id,
+            "drain_time": format!("{}s", flags.drain_time_s),
+            "mode": "Serve",
+            "disable_hot_restart": true,
+        },
+        "node": node(state),
+    });
+    config_dump::redact(&mut info);
+    Reply::ok(JSON, pretty(&info))
+}
+
+/// `Node` by hand: the descriptors that would do it cost more memory than a sidecar idles with, and tools ask often.
+fn node(state: &State) -> Value {
+    let bootstrap = state.shared.resources.bootstrap();
+    let Some(node) = bootstrap.and_then(|bytes| Bootstrap::decode(&*bytes).ok()?.node) else {
+        return json!({"id": state.shared.node.id, "cluster": state.shared.node.cluster});
     };
-    match Json::new().to_value(&info) {
-        Ok(mut value) => {
-            // Left out as the default by proto3; tools look for it.
-            if let Value::Object(object) = &mut value {
-                object.entry("state").or_insert_with(|| json!("LIVE"));
-            }
-            config_dump::redact(&mut value);
-            Reply::ok(JSON, pretty(&value))
-        }
-        Err(error) => Reply::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    let mut value = json!({"id": node.id, "cluster": node.cluster});
+    if let Some(metadata) = &node.metadata {
+        value["metadata"] = struct_value(metadata);
+    }
+    if let Some(l) = &node.locality {
+        value["locality"] = json!({"region": l.region, "zone": l.zone, "sub_zone": l.sub_zone});
+    }
+    value["user_agent_name"] = json!(node.user_agent_name);
+    value
+}
+
+fn struct_value(fields: &Struct) -> Value {
+    let sorted: BTreeMap<&String, &ProtoValue> = fields.fields.iter().collect();
+    let entries = sorted.into_iter().map(|(key, value)| (key.clone(), proto_value(value)));
+    Value::Object(entries.collect())
+}
+
+fn proto_value(value: &ProtoValue) -> Value {
+    match &value.kind {
+        None | Some(Kind::NullValue(_)) => Value::Null,
+        Some(Kind::NumberValue(n)) => json!(n),
+        Some(Kind::StringValue(text)) => json!(text),
+        Some(Kind::BoolValue(b)) => json!(b),
+        Some(Kind::StructValue(fields)) => struct_value(fields),
+        Some(Kind::ListValue(list)) => list.values.iter().map(proto_value).collect(),
     }
 }
 

@@ -24,6 +24,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Context;
+use mesh_api::envoy::pb::envoy::config::bootstrap::v3::Bootstrap;
+use prost::Message;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -145,8 +147,21 @@ pub async fn start(shared: Arc<Shared>, options: Options) -> anyhow::Result<Boun
     } else {
         TagStyle::Envoy
     };
-    if options.agent {
-        shared.stats.set_inclusion(Inclusion::istio_default());
+    let bootstrap = shared.resources.bootstrap();
+    let stats_config = bootstrap.and_then(|bytes| Bootstrap::decode(&*bytes).ok()?.stats_config);
+    let chosen = match &stats_config {
+        Some(config) => Inclusion::from_config(config).map_err(anyhow::Error::msg)?,
+        None => None,
+    };
+    if let Some(inclusion) = chosen.or_else(|| options.agent.then(Inclusion::istio_default)) {
+        shared.stats.set_inclusion(inclusion);
+    }
+    if let Some(config) = stats_config.filter(|c| !c.stats_tags.is_empty() || !c.histogram_bucket_settings.is_empty()) {
+        tracing::warn!(
+            stats_tags = config.stats_tags.len(),
+            histogram_bucket_settings = config.histogram_bucket_settings.len(),
+            "stats_config: tags and buckets of one's own are not implemented; the built-in ones are used"
+        );
     }
     let ports = [
         (Port::Admin, options.admin),

@@ -63,7 +63,7 @@ pub(super) async fn handle(call: &Call, state: &Arc<State>) -> Reply {
         "/listeners" => clusters::listeners(call, state),
         "/stats" => stats::page(call, state),
         "/stats/prometheus" => stats::prometheus(call, state),
-        "/server_info" => blocking(state, info::server_info).await,
+        "/server_info" => info::server_info(state),
         "/memory" => Reply::ok(super::server::JSON, info::memory()),
         "/ready" => info::ready(state),
         "/logging" => logging::page(call, state),

@@ -181,6 +181,9 @@ struct Settings {
     command_line: CommandLine,
 }
 
+/// For the access logs of the last connections to reach their files.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
 fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = runtime.block_on(run(settings));
@@ -263,6 +266,8 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         () = drain::drain(&shared, *limits) => {}
         signal = signals.any() => tracing::info!("{signal} again: ending at once"),
     }
+    // The last thing: nothing else runs on this thread any more.
+    crate::telemetry::access_log::flush(LAST_LINES);
     Ok(())
 }
 

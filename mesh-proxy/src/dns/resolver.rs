@@ -86,10 +86,10 @@ impl Resolver {
             return Ok((vec![ip], FIXED_TTL));
         }
         let current = self.current();
-        if let Some(found) = current.from_hosts(host, family) {
+        if let Some(found) = current.by_hosts(host, family) {
             return Ok((found, FIXED_TTL));
         }
-        match tokio::time::timeout(TIMEOUT, current.from_dns(host, family)).await {
+        match tokio::time::timeout(TIMEOUT, current.by_dns(host, family)).await {
             Ok(result) => result.map_err(|error| format!("DNS look-up of {host:?}: {error}")),
             Err(_) => Err(format!(
                 "DNS look-up of {host:?}: no answer within {} s",
@@ -118,7 +118,7 @@ impl Resolver {
 }
 
 impl Current {
-    fn from_hosts(&self, host: &str, family: DnsFamily) -> Option<Vec<IpAddr>> {
+    fn by_hosts(&self, host: &str, family: DnsFamily) -> Option<Vec<IpAddr>> {
         let mut name = Name::from_str_relaxed(host).ok()?;
         name.set_fqdn(true);
         let get = |kind| {
@@ -130,7 +130,7 @@ impl Current {
         (!found.is_empty()).then_some(found)
     }
 
-    async fn from_dns(&self, host: &str, family: DnsFamily) -> Result<(Vec<IpAddr>, Duration), String> {
+    async fn by_dns(&self, host: &str, family: DnsFamily) -> Result<(Vec<IpAddr>, Duration), String> {
         let v4 = async { self.dns.ipv4_lookup(host).await };
         let v6 = async { self.dns.ipv6_lookup(host).await };
         let (v4, v6) = match family {

@@ -171,6 +171,7 @@ impl Drop for Stream {
         let ctx = RequestContext {
             conn: &self.conn.info,
             manager: &self.manager,
+            stats: &self.stats,
             telemetry: &self.conn.worker.telemetry,
         };
         request::finish(record, &ctx);

@@ -237,9 +237,8 @@ fn decode_any(payload: &[u8]) -> Option<Peer> {
         return None;
     }
     let outer = Struct::decode(any.value.as_slice()).ok()?;
-    let fields = match outer.fields.get(METADATA.as_str())?.kind.as_ref()? {
-        Kind::StructValue(fields) => fields,
-        _ => return None,
+    let Kind::StructValue(fields) = outer.fields.get(METADATA.as_str())?.kind.as_ref()? else {
+        return None;
     };
     Some(Peer {
         id: text(&outer, METADATA_ID.as_str()).to_owned(),

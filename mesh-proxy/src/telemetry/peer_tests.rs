@@ -37,7 +37,8 @@ fn what_one_side_says_the_other_understands() {
         "only the labels that metrics need travel"
     );
     // The second time it is the very same object.
-    let again = outbound_response(&mut web.clone(), true, &us).expect("a peer");
+    let mut headers = web;
+    let again = outbound_response(&mut headers, true, &us).expect("a peer");
     assert!(Arc::ptr_eq(&peer, &again));
 }
 

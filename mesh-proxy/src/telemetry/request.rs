@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
 use super::flags::ResponseFlags;
 use super::peer::Peer;
+use super::stats::HttpStats;
 use super::{WorkerTelemetry, access_log, istio};
 use crate::listener::ConnInfo;
 use crate::snapshot::{Cluster, Direction, Endpoint, HttpConnectionManager, HttpFilter, Route};
@@ -149,6 +150,8 @@ pub struct RequestContext<'a> {
     pub conn: &'a ConnInfo,
     /// Its connection manager.
     pub manager: &'a HttpConnectionManager,
+    /// Statistics of the connection manager.
+    pub stats: &'a HttpStats,
     /// Telemetry of this worker.
     pub telemetry: &'a WorkerTelemetry,
 }
@@ -177,8 +180,7 @@ pub fn finish(record: &RequestRecord, ctx: &RequestContext<'_>) {
         .unwrap_or_else(Instant::now)
         .saturating_duration_since(record.start);
     let took_ms = took.as_secs_f64() * 1000.0;
-    let http = ctx.telemetry.http_stats(&ctx.manager.stat_prefix);
-    http.downstream_rq_time.record(took_ms);
+    ctx.stats.downstream_rq_time.record(took_ms);
     if let Some(cluster) = &record.cluster
         && record.upstream_host.is_some()
         && record.response_code != 0

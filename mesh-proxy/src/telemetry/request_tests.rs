@@ -38,6 +38,7 @@ fn requests_end_up_in_istios_metrics() {
     let ctx = RequestContext {
         conn: &conn,
         manager: &manager,
+        stats: &telemetry_here.http_stats(&manager.stat_prefix),
         telemetry: &telemetry_here,
     };
     finish(&record, &ctx);
@@ -83,6 +84,7 @@ fn grpc_messages_are_counted() {
     let ctx = RequestContext {
         conn: &conn,
         manager: &manager,
+        stats: &telemetry.http_stats(&manager.stat_prefix),
         telemetry: &telemetry,
     };
     finish(&record, &ctx);

@@ -149,6 +149,7 @@ fn logs_reach_their_file_and_survive_rotation() {
     let ctx = RequestContext {
         conn: &conn,
         manager: &manager,
+        stats: &telemetry.http_stats(&manager.stat_prefix),
         telemetry: &telemetry,
     };
     request::finish(&record(), &ctx);
