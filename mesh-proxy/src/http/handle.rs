@@ -87,6 +87,8 @@ pub(super) async fn handle(
 #[derive(Default)]
 struct Traits {
     grpc: bool,
+    /// It asked for an upgrade that is let through.
+    upgrading: bool,
     /// The caller told who it is, and learns who we are.
     exchanged: bool,
     peers: bool,
@@ -151,8 +153,8 @@ fn accept(stream: &Stream, request: Request<Incoming>) -> Result<Inbound, Box<Lo
         grpc,
         connect,
     };
-    if inbound.path.path() != "*" {
-        normalized(&mut inbound, manager)?;
+    if inbound.path.path() != "*" && normalized(&mut inbound, manager)? {
+        stream.note(|r| r.uri = http::Uri::from(inbound.path.clone()));
     }
     Ok(inbound)
 }
@@ -178,7 +180,10 @@ fn authority(parts: &mut http::request::Parts) -> Result<(), Box<Local>> {
         Some(host) if std::str::from_utf8(host.as_bytes()).is_err() => {
             Err(Box::new(Local::bad_request("invalid_authority")))
         }
-        None if parts.version != Version::HTTP_10 => Err(Box::new(Local::bad_request("missing_host_header"))),
+        None if parts.version != Version::HTTP_10 => Err(Box::new(Local {
+            flags: ResponseFlags::NONE,
+            ..Local::bad_request("missing_host_header")
+        })),
         _ => Ok(()),
     }
 }
@@ -204,9 +209,10 @@ fn wanted_upgrade(version: Version, headers: &HeaderMap) -> Upgrade {
     }
 }
 
-fn normalized(inbound: &mut Inbound, manager: &crate::snapshot::HttpConnectionManager) -> Result<(), Box<Local>> {
+/// Brings the path into the manager's form; true when that changed it.
+fn normalized(inbound: &mut Inbound, manager: &crate::snapshot::HttpConnectionManager) -> Result<bool, Box<Local>> {
     let changed = match normalize(inbound.path.path(), manager) {
-        Normalized::Path(std::borrow::Cow::Borrowed(_)) => return Ok(()),
+        Normalized::Path(std::borrow::Cow::Borrowed(_)) => return Ok(false),
         Normalized::Path(std::borrow::Cow::Owned(path)) => path,
         Normalized::Reject => return Err(Box::new(Local::bad_request("path_normalization_failed"))),
         Normalized::Redirect(path) => {
@@ -224,7 +230,7 @@ fn normalized(inbound: &mut Inbound, manager: &crate::snapshot::HttpConnectionMa
     };
     inbound.path = PathAndQuery::try_from(with_query(changed, inbound.path.query()))
         .map_err(|_| Box::new(Local::bad_request("path_normalization_failed")))?;
-    Ok(())
+    Ok(true)
 }
 
 /// A path with the query that belongs to it.
@@ -244,6 +250,7 @@ async fn serve(stream: &Rc<Stream>, mut inbound: Inbound, traits: &mut Traits) -
         inbound.upgrade = Upgrade::No;
         inbound.on_upgrade = None;
     }
+    traits.upgrading = inbound.upgrade != Upgrade::No;
     headers::strip_hop_by_hop(&mut inbound.headers, matches!(inbound.upgrade, Upgrade::Token(_)));
     headers::mutate_request(&mut inbound.headers, manager, &stream.conn);
     inbound.headers.remove(header::EXPECT);
@@ -436,7 +443,11 @@ fn finish_headers(stream: &Rc<Stream>, response: &mut Response<ResponseBody>, tr
     let conn = &stream.conn;
     let manager = &stream.manager;
     *response.version_mut() = Version::HTTP_11;
-    let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let switching = stream.tunneled.get();
+    if traits.upgrading && !switching && !conn.speaks_http2.get() {
+        // What the caller has sent in the hope of an upgrade must not be read as its next request.
+        conn.close_soon();
+    }
     let headers = response.headers_mut();
     match manager.server_header {
         ServerHeader::Overwrite => {

@@ -130,13 +130,15 @@ impl Failure {
                     ConnectError::Tcp { .. } | ConnectError::Tls { .. } => "remote connection failure",
                     ConnectError::Overflow => "overflow",
                 };
-                let (text, details) = match error.transport_failure() {
-                    Some(why) => (
-                        Cow::Owned(format!("{reason}, transport failure reason: {why}")),
-                        format!("{reason}|{why}").replace(' ', "_"),
-                    ),
-                    None => (Cow::Borrowed(reason), reason.replace(' ', "_")),
+                // As Envoy: callers learn of TLS, the log learns of everything.
+                let text = match error.tls_failure() {
+                    Some(why) => Cow::Owned(format!("{reason}, transport failure reason: {why}")),
+                    None => Cow::Borrowed(reason),
                 };
+                let mut details = reason.replace(' ', "_");
+                if let Some(why) = error.transport_failure() {
+                    details = format!("{details}|{why}");
+                }
                 unavailable(
                     text,
                     ResponseFlags::UPSTREAM_CONNECTION_FAILURE,

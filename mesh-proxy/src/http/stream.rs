@@ -28,6 +28,8 @@ pub(crate) struct Stream {
     activity: Cell<Option<Instant>>,
     request_done: Cell<Option<Instant>>,
     response_done: Cell<bool>,
+    /// An upgrade was granted: bytes pass from now on.
+    pub(crate) tunneled: Cell<bool>,
 }
 
 impl Stream {
@@ -46,6 +48,7 @@ impl Stream {
             activity: Cell::new(None),
             request_done: Cell::new(None),
             response_done: Cell::new(false),
+            tunneled: Cell::new(false),
         })
     }
 

@@ -79,6 +79,7 @@ pub(super) fn tunnel(stream: &Rc<Stream>, mut response: Response<Incoming>, ends
     } = ends;
     let upstream = hyper::upgrade::on(&mut response);
     stream.stats.downstream_cx_upgrades_total.inc();
+    stream.tunneled.set(true);
     let http2 = stream.note(|r| r.version) == Version::HTTP_2;
     let (mut parts, _) = response.into_parts();
     parts.headers.remove(header::TRANSFER_ENCODING);

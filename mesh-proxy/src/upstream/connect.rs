@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -102,15 +103,24 @@ impl ConnectError {
         matches!(self, ConnectError::Overflow)
     }
 
-    /// Envoy's `%UPSTREAM_TRANSPORT_FAILURE_REASON%`.
+    /// Envoy's `%UPSTREAM_TRANSPORT_FAILURE_REASON%`: one word, for logs.
     pub fn transport_failure(&self) -> Option<String> {
+        let text = match self {
+            ConnectError::Tls { .. } => self.tls_failure()?,
+            ConnectError::Tcp { error, .. } => match error.raw_os_error() {
+                Some(code) => format!("delayed connect error: {}", Errno::from_raw(code).desc()),
+                None => format!("delayed connect error: {error}"),
+            },
+            ConnectError::Timeout { .. } | ConnectError::Overflow => return None,
+        };
+        Some(text.replace(' ', "_"))
+    }
+
+    /// What went wrong with TLS, in words that the caller may see.
+    pub fn tls_failure(&self) -> Option<String> {
         match self {
             ConnectError::Tls { error, .. } => Some(format!("TLS_error: {error}")),
-            ConnectError::Tcp { error, .. } => Some(match error.raw_os_error() {
-                Some(code) => format!("delayed connect error: {code}"),
-                None => format!("delayed connect error: {error}"),
-            }),
-            ConnectError::Timeout { .. } | ConnectError::Overflow => None,
+            _ => None,
         }
     }
 }

@@ -197,11 +197,13 @@ async fn connect_without_a_route_for_it_is_refused() {
     .await;
     let answer = raw(
         mesh.address,
-        b"CONNECT db.local:5432 HTTP/1.1\r\nHost: db.local:5432\r\nConnection: close\r\n\r\n",
+        // What follows is for the tunnel, and no request when there is none.
+        b"CONNECT db.local:5432 HTTP/1.1\r\nHost: db.local:5432\r\n\r\nGET /hidden HTTP/1.1\r\nHost: h\r\n\r\n",
         false,
     )
     .await;
     assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+    assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
     assert_eq!(origin.requests(), 0);
 }
 
