@@ -311,7 +311,11 @@ impl Compile {
         for finding in &findings {
             eprintln!("{finding}");
         }
-        for warning in warnings.iter().filter(|w| !source::covered(&findings, w)) {
+        // Settings of the mesh are among the findings already, with file and line.
+        let rest = warnings
+            .iter()
+            .filter(|w| w.object != "MeshConfig" && !source::covered(&findings, w));
+        for warning in rest {
             let place = &loaded.places;
             eprintln!(
                 "{}",

@@ -202,18 +202,17 @@ impl Follow {
         self.said.lock().retain(|w| unchanged.contains(&w.object));
         let snapshot = Snapshot::of(loaded, mesh, self.model.json.clone(), self.said.clone());
         self.model.present.store(snapshot.clone());
-        self.report(&snapshot);
-        if same {
-            return;
+        if !same {
+            let number = self.model.hub.publish(snapshot.clone());
+            metrics::counter!("pilot_push_triggers", "type" => "config").increment(1);
+            info!(
+                snapshot = number,
+                objects = snapshot.store.objects().len(),
+                took_ms = started.elapsed().as_millis(),
+                "changed"
+            );
         }
-        let number = self.model.hub.publish(snapshot.clone());
-        metrics::counter!("pilot_push_triggers", "type" => "config").increment(1);
-        info!(
-            snapshot = number,
-            objects = snapshot.store.objects().len(),
-            took_ms = started.elapsed().as_millis(),
-            "changed"
-        );
+        self.report(&snapshot);
     }
 
     /// Logs findings that are new, and those that are gone.

@@ -9,6 +9,7 @@ use mesh_api::names::ROOT_NAMESPACE;
 
 use super::directory::{Lines, lines_of};
 use super::{Diagnostic, Loaded, Severity, object_name};
+use crate::compile;
 
 const CONFIG_MAP: &str = "istio";
 const KEY: &str = "mesh";
@@ -69,6 +70,15 @@ impl MeshSource {
             Ok(mut config) => {
                 let warnings: Vec<FieldError> = config.validate().into_iter().filter(|e| !e.is_error()).collect();
                 place.report(loaded, &lines, &warnings, Severity::Warning);
+                for warning in compile::unsupported_mesh(&config) {
+                    // Roots and the trust domain are the CA's business, and in force there.
+                    let other = !matches!(warning.field.as_str(), "caCertificates" | "trustDomain");
+                    if other && warnings.iter().all(|w| !w.path.starts_with(&warning.field)) {
+                        let finding =
+                            place.finding(loaded, &lines, &warning.field, &warning.message, Severity::Warning);
+                        loaded.diagnostics.push(finding);
+                    }
+                }
                 self.check_roots(&config, &place, &lines, loaded);
                 if let Some(name) = &self.trust_domain {
                     name.clone_into(&mut config.trust_domain);
@@ -206,6 +216,12 @@ mod tests {
             let config = source.load(&mut loaded);
             (config, lines(&loaded))
         };
+        let (_, found) = load("    proxyHttpPort: 15007\n");
+        assert_eq!(
+            found,
+            ["m.yaml:6: ConfigMap istio-system/istio: data.mesh.proxyHttpPort"],
+            "not in force yet"
+        );
         let (config, found) = load("    connectTimeout: 3s\n    enableAutoMtls: false\n");
         assert_eq!(
             (config.connect_timeout.0.as_secs(), config.enable_auto_mtls, found),

@@ -46,15 +46,18 @@ pub struct Diagnostic {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
-        if self.line > 0 {
-            write!(f, ":{}", self.line)?;
-        }
-        for part in [&self.object, &self.field, &self.message] {
-            if !part.is_empty() {
-                // One finding is one line, whatever a user's value holds.
-                write!(f, ": {}", part.replace('\n', " "))?;
+        let place = match (self.file.as_os_str().is_empty(), self.line) {
+            (true, _) => String::new(),
+            (false, 0) => self.file.display().to_string(),
+            (false, line) => format!("{}:{line}", self.file.display()),
+        };
+        let parts = [place.as_str(), &self.object, &self.field, &self.message];
+        for (index, part) in parts.into_iter().filter(|p| !p.is_empty()).enumerate() {
+            if index > 0 {
+                f.write_str(": ")?;
             }
+            // One finding is one line, whatever a user's value holds.
+            f.write_str(&part.replace('\n', " "))?;
         }
         Ok(())
     }
