@@ -183,3 +183,7 @@ pub fn workload(metadata: &Struct) -> Option<Workload> {
         labels,
     })
 }
+
+#[cfg(test)]
+#[path = "bootstrap_tests.rs"]
+mod tests;

@@ -27,8 +27,10 @@ pub(super) const INVALID_ARGUMENT: i32 = 3;
 
 /// After a stream that failed: doubled up to the longest, each with full jitter; from the start after a stream that lived.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
-const LONGEST_RETRY: Duration = Duration::from_secs(30);
+const LONGEST_RETRY: Duration = Duration::from_secs(10);
 const LIVED: Duration = Duration::from_secs(30);
+/// The cluster of the control plane may still be looked up.
+const WARM: Duration = Duration::from_secs(5);
 /// Requests that may wait to be sent; a control plane that does not read holds nothing up but its own stream.
 const QUEUE: usize = 256;
 /// Istio sends whole configurations of thousands of services in one message.
@@ -86,12 +88,26 @@ pub async fn run(settings: Settings, config: Arc<Config>, last_good: Option<Last
 async fn stream(settings: &Settings, config: &Config, connected: &Gauge) -> anyhow::Result<()> {
     let channel = match &settings.upstream {
         Upstream::Target(target) => channel(target).await?,
-        Upstream::Cluster(name) => cluster_channel(&config.shared, name).await?,
+        Upstream::Cluster(name) => {
+            let warm = tokio::time::timeout(WARM, wait_for_cluster(config, name));
+            // Without it the attempt fails, and says why.
+            let _ = warm.await;
+            cluster_channel(&config.shared, name).await?
+        }
     };
     let client = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT);
     match settings.protocol {
         Protocol::Delta => delta(settings, config, client, connected).await,
         Protocol::StateOfTheWorld => state_of_the_world(settings, config, client, connected).await,
+    }
+}
+
+async fn wait_for_cluster(config: &Config, name: &str) {
+    let mut changed = config.shared.changed.subscribe();
+    while !config.shared.snapshot.load().clusters.contains_key(name) {
+        if changed.changed().await.is_err() {
+            return;
+        }
     }
 }
 

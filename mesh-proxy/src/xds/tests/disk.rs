@@ -22,13 +22,11 @@ fn update(type_url: &str, name: &str, bytes: Vec<u8>) -> Update {
     }
 }
 
-fn install_identity(config: &Config, days: i64) -> crate::tls::Identity {
+/// An identity whose certificate ends in this year.
+fn install_identity(config: &Config, year: i32) -> crate::tls::Identity {
     let key = rcgen::KeyPair::generate().expect("a key");
     let mut params = rcgen::CertificateParams::default();
-    params.not_after = params.not_before + (rcgen::date_time_ymd(2000, 1, 2) - rcgen::date_time_ymd(2000, 1, 1)) * 1;
-    if days > 0 {
-        params.not_after = rcgen::date_time_ymd(4000, 1, 1);
-    }
+    params.not_after = rcgen::date_time_ymd(year, 1, 1);
     let pem = params.self_signed(&key).expect("signed").pem();
     let made = identity(pem.as_bytes(), key.serialize_pem().as_bytes()).expect("a pair");
     let trust = TrustBundle {
@@ -65,7 +63,7 @@ fn what_was_accepted_comes_back_after_a_restart() {
             .len(),
         1
     );
-    let identity = install_identity(&before, 1);
+    let identity = install_identity(&before, 4000);
     let file = LastGood::new(directory.path());
     file.save(&before).expect("written");
     let mode = std::fs::metadata(directory.path().join("last-good"))
@@ -103,9 +101,9 @@ fn damaged_files_and_dead_certificates_are_not_used() {
 
     let before = config();
     before.apply(&update(type_url::CLUSTER, "a", encode(&cluster("a"))), Source::Dynamic);
-    install_identity(&before, 0);
+    install_identity(&before, 1976);
     file.save(&before).expect("written");
-    assert!(file.identity().is_none(), "it ended in 1975");
+    assert!(file.identity().is_none(), "it ended in 1976");
 
     let path = directory.path().join("last-good");
     let bytes = std::fs::read(&path).expect("there");
