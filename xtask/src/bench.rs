@@ -16,22 +16,22 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     setup::packages()?;
     println!("Building with --release (link-time optimisation: some minutes the first time)");
-    cargo::run(
-        "the build",
-        &[
-            "build",
-            "--release",
-            "-p",
-            "mesh-proxy",
-            "-p",
-            "mesh-control",
-            "-p",
-            "mesh-cni",
-            "-p",
-            "e2e",
-            "--bins",
-        ],
-    )?;
+    let mut build = vec![
+        "build",
+        "--release",
+        "-p",
+        "mesh-proxy",
+        "-p",
+        "mesh-control",
+        "-p",
+        "mesh-cni",
+        "-p",
+        "e2e",
+    ];
+    for program in ["mesh-proxy", "mesh-control", "mesh-init", "e2e-sample", "e2e-bench"] {
+        build.extend(["--bin", program]);
+    }
+    cargo::run("the build", &build)?;
     let programs = cargo::target_dir().join("release");
     let status = std::process::Command::new(programs.join("e2e-bench"))
         .args(&options.what)
