@@ -210,6 +210,16 @@ impl Stage {
         show::line(&format!("  curl {url}/api/catalog"));
         show::line(&format!("  curl -H 'x-dark-launch: v2' {url}/api/catalog/items/1"));
         if let Ok(pod) = self.mesh.pod("webapp") {
+            if let Some(meshctl) = std::env::current_exe()
+                .ok()
+                .and_then(|own| Some(own.parent()?.join("meshctl")))
+            {
+                show::line(&format!(
+                    "  ip netns exec {} {} proxy-config all",
+                    pod.space.name,
+                    meshctl.display()
+                ));
+            }
             show::line(&format!(
                 "  ip netns exec {} curl localhost:15000/clusters",
                 pod.space.name
