@@ -167,6 +167,15 @@ impl Mesh {
         self.state.lock().folder.logs()
     }
 
+    /// Private folder of a pod's proxy: its token, and in `data` what it keeps.
+    ///
+    /// # Errors
+    /// When there is no such pod.
+    pub fn proxy_folder(&self, pod: &str) -> Result<PathBuf> {
+        let pod = self.pod(pod)?;
+        Ok(self.state.lock().folder.pod(&pod.namespace, &pod.name))
+    }
+
     /// Folder of the CA, its root and bundle.
     pub fn ca_folder(&self) -> PathBuf {
         self.state.lock().folder.ca()

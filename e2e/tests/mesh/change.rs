@@ -89,6 +89,13 @@ fn a_proxy_starts_from_its_snapshot() {
         return;
     };
     lab.until("served", || lab.try_version_2(5, "") == Ok(0));
+    // The proxy writes its configuration down when it has come to rest.
+    let folder = lab.mesh.proxy_folder("inside").expect("a pod").join("data");
+    lab.until("the configuration is on disk", || {
+        let files = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        let ages = files.filter_map(|file| file.metadata().ok()?.modified().ok()?.elapsed().ok());
+        ages.min().is_some_and(|youngest| youngest > Duration::from_secs(2))
+    });
     lab.mesh.kill_control();
     lab.mesh.restart_proxy("inside").expect("restarted");
     let load = "load http://catalog/items/1 --requests 5";
