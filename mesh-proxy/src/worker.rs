@@ -79,7 +79,8 @@ impl Worker {
 /// Something to run on a worker's thread.
 type Job = Box<dyn FnOnce(Rc<Worker>) -> Pin<Box<dyn Future<Output = ()>>> + Send>;
 
-/// A running worker, as other threads see it. The thread ends when the last handle is dropped.
+/// A running worker, as other threads see it. The thread ends when the last handle is dropped; listeners keep one, so that
+/// with them it lives as long as the process.
 #[derive(Debug, Clone)]
 pub struct WorkerHandle {
     id: usize,

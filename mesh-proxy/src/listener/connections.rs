@@ -13,8 +13,10 @@ use crate::shared::Drain;
 use crate::snapshot::{Listener, Map, Snapshot};
 use crate::worker::Worker;
 
-/// Between two lines about refused callers.
-const LOG_AGAIN: Duration = Duration::from_secs(1);
+/// So many lines about refused callers
+const LOG_LINES: u32 = 10;
+/// in so much time.
+const LOG_TIME: Duration = Duration::from_secs(1);
 
 /// Open connections of one worker, with what the worker caches for accepting them.
 #[derive(Debug, Default)]
@@ -22,7 +24,8 @@ pub struct Connections {
     next: Cell<u64>,
     open: RefCell<Map<u64, Entry>>,
     by_address: RefCell<ByAddress>,
-    logged: Cell<Option<Instant>>,
+    /// Since when lines are counted, and how many there were.
+    logged: Cell<Option<(Instant, u32)>>,
 }
 
 #[derive(Debug)]
@@ -63,17 +66,15 @@ impl Connections {
         self.open.borrow_mut().remove(&id);
     }
 
-    /// One line a second about callers that were refused; all of them are counted, and logged at debug level.
+    /// Some lines a second about callers that were refused; all of them are counted, and logged at debug level.
     pub(super) fn may_log(&self) -> bool {
         let now = Instant::now();
-        let enough = self
-            .logged
-            .get()
-            .is_some_and(|last| now.duration_since(last) < LOG_AGAIN);
-        if !enough {
-            self.logged.set(Some(now));
-        }
-        !enough
+        let (since, lines) = match self.logged.get() {
+            Some((since, lines)) if now.duration_since(since) < LOG_TIME => (since, lines),
+            _ => (now, 0),
+        };
+        self.logged.set(Some((since, lines + 1)));
+        lines < LOG_LINES
     }
 
     /// Connections that are open on this worker.
