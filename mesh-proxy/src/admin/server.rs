@@ -18,10 +18,11 @@ use tokio::sync::Semaphore;
 
 use super::{Port, State, router, status};
 
-/// Connections at one time on one port; more than any set of scrapers and people opens.
-const MAX_CONNECTIONS: usize = 64;
+/// Connections at one time on one port. Some of these ports are open to the network: far more than scrapers and people
+/// open, so that somebody who holds connections open does not easily make a probe fail.
+const MAX_CONNECTIONS: usize = 512;
 /// For a request's header, and for the next one on a connection that is kept.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// When accepting fails (no file descriptors left), before the next try.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(200);
 

@@ -2,6 +2,8 @@ use std::sync::Arc;
 
 use super::super::testing::telemetry;
 use super::*;
+use crate::snapshot::{ClientTls, IstioService};
+use crate::testing;
 
 fn sent(name: &str) -> HeaderMap {
     let telemetry = telemetry(name, &Arc::default());
@@ -52,6 +54,73 @@ fn strangers_are_not_believed_and_learn_nothing() {
     let mut headers = sent("web");
     inbound_response(&mut headers, false, &us);
     assert!(headers.is_empty());
+}
+
+#[test]
+fn only_the_mesh_learns_who_calls() {
+    let us = telemetry("web", &Arc::default());
+    let tls = |alpn: &[&str]| {
+        Transport::Tls(Arc::new(ClientTls {
+            config: None,
+            secrets: Vec::new(),
+            sni: Arc::default(),
+            alpn: testing::alpn(alpn),
+            fingerprint: 0,
+        }))
+    };
+    let service = || {
+        Some(IstioService {
+            host: "catalog.shop.svc.cluster.local".into(),
+            name: "catalog".into(),
+            namespace: "shop".into(),
+        })
+    };
+    let mesh = tls(&["istio-peer-exchange", "istio"]);
+    let cases = [
+        (
+            "a service, plaintext",
+            service(),
+            false,
+            Discovery::Static,
+            Transport::Plain,
+            true,
+        ),
+        (
+            "a service, its own TLS",
+            service(),
+            false,
+            Discovery::Static,
+            tls(&[]),
+            true,
+        ),
+        ("external", service(), true, Discovery::Static, Transport::Plain, false),
+        ("external, TLS", service(), true, Discovery::Static, tls(&["h2"]), false),
+        ("external, mesh TLS", service(), true, Discovery::Static, mesh, true),
+        (
+            "passthrough",
+            None,
+            false,
+            Discovery::OriginalDst,
+            Transport::Plain,
+            false,
+        ),
+        ("unknown", None, false, Discovery::Static, Transport::Plain, false),
+    ];
+    for (what, service, external, discovery, transport, told) in cases {
+        let mut cluster = testing::cluster("c", &[], &transport);
+        cluster.istio.service = service;
+        cluster.istio.external = external;
+        cluster.discovery = discovery;
+        let mut headers = sent("impostor");
+        outbound_request(&mut headers, &cluster, &transport, &us);
+        let id = headers
+            .get(METADATA_ID)
+            .map(|v| v.to_str().unwrap_or_default().to_owned());
+        assert_eq!(id.is_some(), told, "{what}");
+        assert_eq!(headers.contains_key(METADATA), told, "{what}");
+        // Never what the application says of itself.
+        assert!(id.is_none_or(|id| id.contains("~web-v1-abc.shop~")), "{what}");
+    }
 }
 
 #[test]
