@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use super::show;
 use crate::interrupt::Interrupt;
 use crate::netns::capture::holding;
+use crate::netns::rootless;
 use crate::runner::{Answer, Call, Mesh, Options};
 
 const NAMESPACE: &str = "istioinaction";
@@ -207,25 +208,29 @@ impl Stage {
         let (url, config) = (self.url(), self.mesh.config_folder());
         show::line("");
         show::line("The mesh stays up. Try:");
-        show::line(&format!("  curl {url}/api/catalog"));
-        show::line(&format!("  curl -H 'x-dark-launch: v2' {url}/api/catalog/items/1"));
+        // Without root the mesh's network is only reached from inside its own user namespace.
+        let prefix = rootless::command_prefix().map_or_else(String::new, |p| format!("{p} "));
+        show::line(&format!("  {prefix}curl {url}/api/catalog"));
+        show::line(&format!(
+            "  {prefix}curl -H 'x-dark-launch: v2' {url}/api/catalog/items/1"
+        ));
         if let Ok(pod) = self.mesh.pod("webapp") {
             if let Some(meshctl) = std::env::current_exe()
                 .ok()
                 .and_then(|own| Some(own.parent()?.join("meshctl")))
             {
                 show::line(&format!(
-                    "  ip netns exec {} {} proxy-config all",
+                    "  {prefix}ip netns exec {} {} proxy-config all",
                     pod.space.name,
                     meshctl.display()
                 ));
             }
             show::line(&format!(
-                "  ip netns exec {} curl localhost:15000/clusters",
+                "  {prefix}ip netns exec {} curl localhost:15000/clusters",
                 pod.space.name
             ));
             show::line(&format!(
-                "  ip netns exec {} curl localhost:15000/config_dump",
+                "  {prefix}ip netns exec {} curl localhost:15000/config_dump",
                 pod.space.name
             ));
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::lab::Lab;
+use crate::protocols::ECHO;
 
 const CATALOG: &[&str] = &[
     "services/catalog.yaml",
@@ -42,20 +43,22 @@ fn unrelated(lab: &Lab, number: u64) {
 
 #[test]
 fn no_request_fails_while_everything_changes() {
-    let Some(lab) = Lab::start("no_request_fails_while_everything_changes", CATALOG) else {
+    let Some(lab) = Lab::start_with("no_request_fails_while_everything_changes", CATALOG, ECHO) else {
         return;
     };
+    lab.until("gRPC served", || {
+        lab.client("inside", "grpc http://echo:8082")["received"] == 1
+    });
     lab.until("served", || lab.try_version_2(10, "") == Ok(0));
     let (seconds, rate) = (seconds(), rate());
     let load = format!("load http://catalog/items/1 --duration {seconds}s --rate {rate} --concurrency 64");
     let messages = seconds * 20;
     let (report, open) = std::thread::scope(|scope| {
         let load = scope.spawn(|| lab.client("inside", &load));
-        let open = scope.spawn(|| {
-            lab.client(
-                "inside",
-                &format!("ws ws://catalog/ws --interval 50ms --messages {messages}"),
-            )
+        let talks = ["ws ws://catalog/ws", "grpc http://echo:8082"].map(|talk| {
+            let line = format!("{talk} --interval 50ms --messages {messages}");
+            let lab = &lab;
+            scope.spawn(move || lab.client("inside", &line))
         });
         for step in 0..20 {
             match step % 4 {
@@ -70,14 +73,16 @@ fn no_request_fails_while_everything_changes() {
         if let Err(error) = lab.mesh.start_control() {
             panic!("{error:#}");
         }
-        (load.join().expect("no panic"), open.join().expect("no panic"))
+        let open = talks.map(|talk| talk.join().expect("no panic"));
+        (load.join().expect("no panic"), open)
     });
     assert_eq!(report["ok"], report["sent"], "{report:#}");
     assert!(report["sent"].as_u64() >= Some(seconds * rate * 9 / 10), "{report:#}");
+    let whole = serde_json::json!({"sent": messages, "received": messages, "error": null});
     assert_eq!(
         open,
-        serde_json::json!({"sent": messages, "received": messages, "error": null}),
-        "an open WebSocket lives on"
+        [whole.clone(), whole],
+        "an open WebSocket and a gRPC stream live on"
     );
     version(&lab, "version-v2");
     lab.until("changes arrive after the restart", || lab.try_version_2(5, "") == Ok(5));

@@ -2,7 +2,8 @@
 
 use crate::lab::Lab;
 
-const ECHO: &str = r#"
+/// A service that echoes in every protocol.
+pub(crate) const ECHO: &str = r#"
 apiVersion: v1
 kind: Service
 metadata: {name: echo}
