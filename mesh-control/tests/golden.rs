@@ -1,8 +1,8 @@
 //! Compiled output, compared byte for byte with files that a reader can check, and shown to a real Envoy.
 //!
 //! `tests/golden/CASE/input.yaml` begins with `# node: ID` (and perhaps `# label: k=v`, `# meta: KEY=VALUE`), then holds the objects.
-//! `UPDATE_GOLDEN=1` writes `expected.json` and `warnings.txt` anew. `ENVOY_BIN` names an Envoy that must accept every case;
-//! `cargo xtask test` sets it.
+//! `UPDATE_GOLDEN=1` writes `expected.json` and `warnings.txt` anew. `ENVOY_BIN` names an Envoy that must accept every case,
+//! and so must the `mesh-proxy` in the folder `FERROMESH_BIN_DIR`; `cargo xtask test` sets both.
 
 #[path = "golden/support.rs"]
 mod support;
@@ -11,6 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use support::Case;
+use support::envoy::{Reader, validate};
 
 fn cases() -> Vec<Case> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
@@ -87,7 +88,23 @@ fn envoy_accepts_all() {
     };
     let mut refused = Vec::new();
     for case in cases() {
-        if let Err(error) = support::envoy::validate(Path::new(&envoy), &case) {
+        if let Err(error) = validate(Path::new(&envoy), Reader::Envoy, &case) {
+            refused.push(format!("{}:\n{error}", case.folder.display()));
+        }
+    }
+    assert!(refused.is_empty(), "{}", refused.join("\n"));
+}
+
+#[test]
+fn mesh_proxy_accepts_all() {
+    let Some(folder) = std::env::var_os("FERROMESH_BIN_DIR") else {
+        eprintln!("SKIPPED: FERROMESH_BIN_DIR is not set, so no mesh-proxy has looked at the compiled output");
+        return;
+    };
+    let proxy = Path::new(&folder).join("mesh-proxy");
+    let mut refused = Vec::new();
+    for case in cases() {
+        if let Err(error) = validate(&proxy, Reader::MeshProxy, &case) {
             refused.push(format!("{}:\n{error}", case.folder.display()));
         }
     }

@@ -11,20 +11,29 @@ use serde_json::{Value, json};
 
 use super::Case;
 
-/// Has Envoy check a case.
+/// Who is asked.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Reader {
+    /// Needs the clusters and files that sources of secrets name.
+    Envoy,
+    /// Has its agent in itself, and takes secrets from the control plane in any case.
+    MeshProxy,
+}
+
+/// Has a proxy check a case.
 ///
 /// # Errors
-/// What Envoy says.
-pub(crate) fn validate(envoy: &Path, case: &Case) -> Result<(), String> {
+/// What it says.
+pub(crate) fn validate(program: &Path, reader: Reader, case: &Case) -> Result<(), String> {
     let folder = tempfile::tempdir().expect("a folder for Envoy's files");
-    let bootstrap = bootstrap(case, folder.path());
+    let bootstrap = bootstrap(case, reader, folder.path());
     let path = folder.path().join("bootstrap.json");
     fs::write(&path, serde_json::to_vec_pretty(&bootstrap).expect("JSON")).expect("write the bootstrap");
-    let output = Command::new(envoy)
+    let output = Command::new(program)
         .args(["--mode", "validate", "-l", "warning", "-c"])
         .arg(&path)
         .output()
-        .expect("run Envoy");
+        .expect("run the proxy");
     if output.status.success() {
         return Ok(());
     }
@@ -32,7 +41,7 @@ pub(crate) fn validate(envoy: &Path, case: &Case) -> Result<(), String> {
 }
 
 /// Everything stands in the bootstrap, so that Envoy checks all of it: routes inside the listeners, endpoints inside the clusters.
-pub(crate) fn bootstrap(case: &Case, folder: &Path) -> Value {
+fn bootstrap(case: &Case, reader: Reader, folder: &Path) -> Value {
     let compiled = case.compiled();
     let json = Json::new();
     let mut all = mesh_control::cli_compile::to_json(&json, &compiled).expect("JSON");
@@ -49,7 +58,9 @@ pub(crate) fn bootstrap(case: &Case, folder: &Path) -> Value {
 
     for part in ["listeners", "clusters"] {
         each_object(&mut all[part], &mut |object| {
-            if let Some(source) = object.get_mut("sds_config").filter(|s| s.get("ads").is_some()) {
+            if let Some(source) = object.get_mut("sds_config").filter(|s| s.get("ads").is_some())
+                && reader == Reader::Envoy
+            {
                 *source = secrets.clone();
             }
             if let Some(rds) = object.remove("rds") {
@@ -66,14 +77,17 @@ pub(crate) fn bootstrap(case: &Case, folder: &Path) -> Value {
         });
     }
     let mut clusters = all["clusters"].as_array().cloned().unwrap_or_default();
-    clusters.push(json!({
+    let agent = json!({
         "name": "sds-grpc", "type": "STATIC", "connect_timeout": "1s",
         "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
             "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
             "explicit_http_config": {"http2_protocol_options": {}}}},
         "load_assignment": {"cluster_name": "sds-grpc", "endpoints": [{"lb_endpoints": [{"endpoint": {
             "address": {"pipe": {"path": folder.join("sds").display().to_string()}}}}]}]},
-    }));
+    });
+    if reader == Reader::Envoy {
+        clusters.push(agent);
+    }
     json!({
         "node": {"id": case.proxy.id.to_string(), "cluster": "golden"},
         "static_resources": {"listeners": all["listeners"], "clusters": clusters},
