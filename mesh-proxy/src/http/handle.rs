@@ -6,62 +6,22 @@ use std::sync::Arc;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
-use hyper::body::{Body as _, Incoming};
-use hyper::upgrade::OnUpgrade;
+use hyper::body::Incoming;
 
+use super::accept::{Inbound, accept};
 use super::body::ResponseBody;
 use super::headers::{self, DECORATOR, ORIGINAL_PATH, REQUEST_ID};
-use super::path::{Normalized, normalize};
 use super::reply::Local;
 use super::router::{self, Routed};
-use super::routes::{self, Facts};
+use super::routes;
 use super::stream::Stream;
 use super::upstream_request::Upgrade;
-use super::{Downstream, cors, grpc, redirect};
+use super::{Downstream, cors, redirect};
 use crate::snapshot::{
     Direction, Fault, FaultAbort, HttpFilter, RequireTls, Route, RouteAction, RouteSource, RouteTable, ServerHeader,
 };
-use crate::telemetry::{ResponseFlags, peer, request};
+use crate::telemetry::{ResponseFlags, peer};
 use crate::upstream::chance;
-
-/// A request after the checks, its parts apart.
-pub(super) struct Inbound {
-    pub(super) method: Method,
-    pub(super) path: PathAndQuery,
-    pub(super) scheme: &'static str,
-    /// With `host`, also when it came by HTTP/2.
-    pub(super) headers: HeaderMap,
-    pub(super) extensions: http::Extensions,
-    pub(super) version: Version,
-    pub(super) body: Incoming,
-    pub(super) upgrade: Upgrade,
-    pub(super) on_upgrade: Option<OnUpgrade>,
-    pub(super) grpc: bool,
-    /// CONNECT without a path.
-    pub(super) connect: bool,
-}
-
-impl Inbound {
-    /// Host and port that the request is for; empty when it says none.
-    pub(super) fn authority(&self) -> &str {
-        self.headers
-            .get(header::HOST)
-            .and_then(|h| std::str::from_utf8(h.as_bytes()).ok())
-            .unwrap_or_default()
-    }
-
-    fn facts(&self) -> Facts<'_> {
-        Facts {
-            method: &self.method,
-            authority: self.authority(),
-            scheme: self.scheme,
-            path: self.path.path(),
-            query: self.path.query(),
-            headers: &self.headers,
-            connect: self.connect,
-        }
-    }
-}
 
 /// Answers one request. What goes wrong becomes a response.
 pub(super) async fn handle(
@@ -94,152 +54,6 @@ struct Traits {
     peers: bool,
     /// `x-envoy-decorator-operation` towards a caller that did not name the operation itself.
     operation: Option<Arc<str>>,
-}
-
-/// Checks a request and brings it into one form, whichever version of HTTP it came by.
-fn accept(stream: &Stream, request: Request<Incoming>) -> Result<Inbound, Box<Local>> {
-    let manager = &stream.manager;
-    let (mut parts, body) = request.into_parts();
-    let header_bytes = request::header_size(&parts.headers);
-    let version = parts.version;
-    let scheme = if stream.conn.info.tls.is_some() {
-        "https"
-    } else {
-        "http"
-    };
-
-    if body.is_end_stream() {
-        stream.request_finished();
-    }
-    authority(&mut parts)?;
-    let protocol = parts.extensions.remove::<hyper::ext::Protocol>();
-    let connect = parts.method == Method::CONNECT && protocol.is_none();
-    let path = match parts.uri.path_and_query() {
-        Some(path) if !connect => path.clone(),
-        _ => PathAndQuery::from_static("/"),
-    };
-    let (upgrade, method) = match protocol {
-        // RFC 8441: an upgrade by HTTP/2.
-        Some(protocol) => (Upgrade::Token(protocol.as_str().to_ascii_lowercase()), Method::GET),
-        None if connect => (Upgrade::Connect, parts.method),
-        None => (wanted_upgrade(version, &parts.headers), parts.method),
-    };
-    let on_upgrade = match upgrade {
-        Upgrade::No => None,
-        Upgrade::Token(_) | Upgrade::Connect => parts.extensions.remove::<OnUpgrade>(),
-    };
-    let grpc = grpc::is_grpc(&parts.headers);
-    stream.note(|r| {
-        r.method = method.clone();
-        r.uri = http::Uri::from(path.clone());
-        r.scheme = scheme;
-        r.authority = parts.headers.get(header::HOST).cloned();
-        r.grpc = grpc;
-        r.request_header_bytes = header_bytes;
-        if stream.keeps_headers {
-            r.request_headers = Some(Box::new(parts.headers.clone()));
-        }
-    });
-    let mut inbound = Inbound {
-        method,
-        path,
-        scheme,
-        headers: parts.headers,
-        extensions: parts.extensions,
-        version,
-        body,
-        upgrade,
-        on_upgrade,
-        grpc,
-        connect,
-    };
-    if inbound.path.path() != "*" && normalized(&mut inbound, manager)? {
-        stream.note(|r| r.uri = http::Uri::from(inbound.path.clone()));
-    }
-    Ok(inbound)
-}
-
-/// Puts the authority into one `host` header, and refuses requests that name several.
-fn authority(parts: &mut http::request::Parts) -> Result<(), Box<Local>> {
-    if parts.headers.get_all(header::HOST).iter().nth(1).is_some() {
-        return Err(Box::new(Local::bad_request("http1.duplicate_host")));
-    }
-    if let Some(authority) = parts.uri.authority() {
-        // The target names it; a `host` beside it is not believed (RFC 9112, 3.2.2; HTTP/2 has `:authority`).
-        let same = parts
-            .headers
-            .get(header::HOST)
-            .is_some_and(|h| h.as_bytes() == authority.as_str().as_bytes());
-        if !same {
-            let value = HeaderValue::from_str(authority.as_str())
-                .map_err(|_| Box::new(Local::bad_request("invalid_authority")))?;
-            parts.headers.insert(header::HOST, value);
-        }
-    }
-    match parts.headers.get(header::HOST) {
-        Some(host) if std::str::from_utf8(host.as_bytes()).is_err() => {
-            Err(Box::new(Local::bad_request("invalid_authority")))
-        }
-        None if parts.version != Version::HTTP_10 => Err(Box::new(Local {
-            flags: ResponseFlags::NONE,
-            ..Local::bad_request("missing_host_header")
-        })),
-        _ => Ok(()),
-    }
-}
-
-/// The token of an HTTP/1.1 upgrade.
-fn wanted_upgrade(version: Version, headers: &HeaderMap) -> Upgrade {
-    if version != Version::HTTP_11 {
-        return Upgrade::No;
-    }
-    let Some(token) = headers.get(header::UPGRADE).and_then(|v| v.to_str().ok()) else {
-        return Upgrade::No;
-    };
-    let asked = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .flat_map(|v| v.split(','))
-        .any(|t| t.trim().eq_ignore_ascii_case("upgrade"));
-    if asked {
-        Upgrade::Token(token.trim().to_ascii_lowercase())
-    } else {
-        Upgrade::No
-    }
-}
-
-/// Brings the path into the manager's form; true when that changed it.
-fn normalized(inbound: &mut Inbound, manager: &crate::snapshot::HttpConnectionManager) -> Result<bool, Box<Local>> {
-    let changed = match normalize(inbound.path.path(), manager) {
-        Normalized::Path(std::borrow::Cow::Borrowed(_)) => return Ok(false),
-        Normalized::Path(std::borrow::Cow::Owned(path)) => path,
-        Normalized::Reject => return Err(Box::new(Local::bad_request("path_normalization_failed"))),
-        Normalized::Redirect(path) => {
-            let mut local = Local::new(
-                StatusCode::TEMPORARY_REDIRECT,
-                "",
-                ResponseFlags::NONE,
-                "path_normalization_failed",
-            );
-            if let Ok(location) = HeaderValue::try_from(with_query(path, inbound.path.query())) {
-                local.headers.insert(header::LOCATION, location);
-            }
-            return Err(Box::new(local));
-        }
-    };
-    inbound.path = PathAndQuery::try_from(with_query(changed, inbound.path.query()))
-        .map_err(|_| Box::new(Local::bad_request("path_normalization_failed")))?;
-    Ok(true)
-}
-
-/// A path with the query that belongs to it.
-pub(super) fn with_query(mut path: String, query: Option<&str>) -> String {
-    if let Some(query) = query {
-        path.push('?');
-        path.push_str(query);
-    }
-    path
 }
 
 async fn serve(stream: &Rc<Stream>, mut inbound: Inbound, traits: &mut Traits) -> Response<ResponseBody> {

@@ -1,9 +1,12 @@
 //! HTTP: connections from callers, routes, the router.
 //!
-//! A request passes these in order: [`codec`] (HTTP/1 or 2) → [`handle`] (checks, [`path`], [`headers`], [`routes`], filters:
-//! [`cors`], faults) → [`router`] ([`upstream_request`], [`retry`], [`timers`], [`mirror`], [`upgrade`]) or [`redirect`],
-//! [`reply`]. [`stream`] holds what is known of it, and closes its books; [`body`] passes frames either way.
+//! A request passes these in order: [`codec`] (HTTP/1 or 2) → [`accept`] (checks, [`path`]) → [`handle`] ([`headers`],
+//! [`routes`], filters: [`cors`], faults) → [`router`] ([`attempts`], [`upstream_request`], [`retry`], [`timers`],
+//! [`mirror`], [`upgrade`]) or [`redirect`], [`reply`]. [`stream`] holds what is known of it, and closes its books;
+//! [`body`] passes frames either way.
 
+mod accept;
+mod attempts;
 mod body;
 mod codec;
 mod cors;
