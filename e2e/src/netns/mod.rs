@@ -178,7 +178,9 @@ impl Network {
         .context("forwarding between pods")?;
         ip_batch(&[
             format!("-n {root} link set lo up"),
-            format!("-n {root} link add br0 type bridge"),
+            // An address of its own: else a bridge takes the lowest of its ports', another one when that pod goes, and the
+            // others talk to nobody until they ask anew who the router is.
+            format!("-n {root} link add br0 address 02:fe:00:00:00:{n:02x} type bridge"),
             format!("-n {root} addr add {}/24 dev br0", self.gateway()),
             format!("-n {root} addr add {}/32 dev lo", self.dns_address()),
             // Addresses of Services without endpoints refuse at once.

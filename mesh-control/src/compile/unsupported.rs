@@ -3,7 +3,7 @@
 //! Each kind has a list of the fields that the compile step reads. Whatever an object sets beside them is reported with its
 //! path, so that nothing is dropped silently: a field that is added to a kind is reported until somebody lists it here.
 
-use mesh_api::istio::AnyObject;
+use mesh_api::istio::{AnyObject, Resolution};
 use mesh_api::mesh_config::MeshConfig;
 use serde::Serialize;
 use serde_json::Value;
@@ -33,7 +33,11 @@ const VIRTUAL_SERVICE: &[&str] = &[
     "http[].directResponse",
     "http[].rewrite",
     "http[].timeout",
-    "http[].retries",
+    "http[].retries.attempts",
+    "http[].retries.perTryTimeout",
+    "http[].retries.retryOn",
+    "http[].retries.retryIgnorePreviousHosts",
+    "http[].retries.backoff",
     "http[].fault.delay.fixedDelay",
     "http[].fault.delay.percentage",
     "http[].fault.delay.percent",
@@ -154,7 +158,18 @@ pub fn unsupported(object: &AnyObject) -> Vec<Warning> {
         AnyObject::VirtualService(o) => fields(&name, &o.spec, |p| of_list(VIRTUAL_SERVICE, p)),
         AnyObject::DestinationRule(o) => fields(&name, &o.spec, of_destination_rule),
         AnyObject::Gateway(o) => fields(&name, &o.spec, |p| of_list(GATEWAY, p)),
-        AnyObject::ServiceEntry(o) => fields(&name, &o.spec, |p| of_list(SERVICE_ENTRY, p)),
+        AnyObject::ServiceEntry(o) => {
+            let mut found = fields(&name, &o.spec, |p| of_list(SERVICE_ENTRY, p));
+            if o.spec.resolution == Resolution::DynamicDns {
+                found.push(Warning {
+                    object: name.clone(),
+                    field: "spec.resolution".to_owned(),
+                    message: "DYNAMIC_DNS is not in force yet: connections go where the caller resolved the name, as with NONE"
+                        .to_owned(),
+                });
+            }
+            found
+        }
         AnyObject::WorkloadEntry(o) => fields(&name, &o.spec, |p| of_list(WORKLOAD_ENTRY, p)),
         AnyObject::PeerAuthentication(o) => fields(&name, &o.spec, |p| of_list(PEER_AUTHENTICATION, p)),
         AnyObject::AuthorizationPolicy(_) => whole("it allows and refuses nothing"),
@@ -203,10 +218,15 @@ pub fn unsupported_mesh(mesh: &MeshConfig) -> Vec<Warning> {
         _ => serde_json::Map::new(),
     };
     let defaults = as_map(&MeshConfig::default());
+    let retries = mesh.default_http_retry_policy.as_ref();
+    let remote = retries.and_then(|r| r.retry_remote_localities).is_some();
+    let inside = remote.then(|| "defaultHttpRetryPolicy.retryRemoteLocalities".to_owned());
     as_map(mesh)
         .into_iter()
         .filter(|(key, value)| defaults.get(key) != Some(value) && !MESH_CONFIG.contains(&key.as_str()))
-        .map(|(field, _)| Warning {
+        .map(|(field, _)| field)
+        .chain(inside)
+        .map(|field| Warning {
             object: "MeshConfig".to_owned(),
             field,
             message: "is read and not in force yet; it has no effect".to_owned(),

@@ -1,8 +1,6 @@
 //! Retry policies.
 
-use mesh_api::envoy::pb::envoy::extensions::retry::{
-    host::previous_hosts::v3::PreviousHostsPredicate, priority::previous_priorities::v3::PreviousPrioritiesConfig,
-};
+use mesh_api::envoy::pb::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
 use mesh_api::istio::HttpRetry;
 
 use super::super::context::Context;
@@ -52,14 +50,6 @@ fn said(from: Option<&HttpRetry>) -> Option<route::RetryPolicy> {
     if from.retry_ignore_previous_hosts == Some(false) {
         policy.retry_host_predicate.clear();
         policy.host_selection_retry_max_attempts = 0;
-    }
-    if from.retry_remote_localities == Some(true) {
-        policy.retry_priority = Some(route::retry_policy::RetryPriority {
-            name: "envoy.retry_priorities.previous_priorities".to_owned(),
-            config_type: Some(route::retry_policy::retry_priority::ConfigType::TypedConfig(pack(
-                &PreviousPrioritiesConfig { update_frequency: 2 },
-            ))),
-        });
     }
     policy.retry_back_off = from.backoff.map(|base| route::retry_policy::RetryBackOff {
         base_interval: time(base.into()),

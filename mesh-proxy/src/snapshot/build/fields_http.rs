@@ -198,10 +198,8 @@ pub(super) fn route(message: &str) -> Option<&'static [&'static str]> {
             "idle_timeout",
             "retry_policy",
             "request_mirror_policies",
-            "hash_policy",
             "max_grpc_timeout",
             "upgrade_configs",
-            "hedge_policy",
             "max_stream_duration",
         ],
         "envoy.config.route.v3.RouteAction.MaxStreamDuration" => &["max_stream_duration", "grpc_timeout_header_max"],
@@ -235,12 +233,10 @@ pub(super) fn route(message: &str) -> Option<&'static [&'static str]> {
             "retry_on",
             "num_retries",
             "per_try_timeout",
-            "retry_priority",
             "retry_host_predicate",
             "host_selection_retry_max_attempts",
             "retriable_status_codes",
             "retry_back_off",
-            "retriable_request_headers",
         ],
         "envoy.config.route.v3.RetryPolicy.RetryPriority" | "envoy.config.route.v3.RetryPolicy.RetryHostPredicate" => {
             &["name", "typed_config"]

@@ -102,6 +102,24 @@ fn fields_that_are_not_implemented_are_refused_with_their_path() {
         (
             ROUTE,
             "r",
+            one_route("    route: {cluster: c, hash_policy: [{header: {header_name: x}}]}"),
+            "virtual_hosts[0].routes[0].route.hash_policy: not implemented".to_owned(),
+        ),
+        (
+            ROUTE,
+            "r",
+            one_route("    route: {cluster: c, hedge_policy: {hedge_on_per_try_timeout: true}}"),
+            "virtual_hosts[0].routes[0].route.hedge_policy: not implemented".to_owned(),
+        ),
+        (
+            ROUTE,
+            "r",
+            one_route("    route: {cluster: c, retry_policy: {retry_on: 5xx, retry_priority: {name: a}}}"),
+            "virtual_hosts[0].routes[0].route.retry_policy.retry_priority: not implemented".to_owned(),
+        ),
+        (
+            ROUTE,
+            "r",
             one_route("    route: {cluster: c, retry_policy: {retry_on: '5xx,sometimes'}}"),
             "virtual_hosts[0].routes[0].route.retry_policy.retry_on: \"sometimes\" is no condition of retries".to_owned(),
         ),
