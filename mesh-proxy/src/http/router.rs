@@ -23,8 +23,8 @@ use super::timers::Timers;
 use super::upgrade::{self, Ends};
 use super::upstream_request::{Answered, Outgoing, Upgrade};
 use crate::snapshot::{
-    Direction, Endpoint, Forward, HeaderOps, HeaderOpsPair, HostRewrite, HttpFilter, RetryPolicy, Route, RouteTable,
-    Target, Transport, VirtualHost,
+    Direction, Endpoint, Forward, HeaderOpsPair, HostRewrite, HttpFilter, RetryPolicy, Route, RouteTable, Target,
+    Transport, VirtualHost,
 };
 use crate::telemetry::{ResponseFlags, peer};
 use crate::upstream::random;
@@ -126,7 +126,12 @@ pub(super) async fn forward(stream: &Rc<Stream>, mut inbound: Inbound, routed: R
             (Some(upgrade), Some(caller)) => forwarding.upgrade(answer, upgrade, caller),
             _ => forwarding.respond(answer),
         },
-        Err(failure) => failure.into_local().into_response(stream, inbound.grpc),
+        Err(failure) => {
+            let mut response = failure.into_local().into_response(stream, inbound.grpc);
+            // As in Envoy's router, what the route says of responses holds for those that it makes itself.
+            forwarding.operate(response.headers_mut());
+            response
+        }
     }
 }
 
@@ -308,10 +313,13 @@ impl Forwarding<'_> {
         }
         let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         headers.insert(SERVICE_TIME.clone(), headers::number(millis));
-        for ops in
-            operations(self.destination, self.routed).map(|pair: &HeaderOpsPair| -> &HeaderOps { &pair.response })
-        {
-            headers::apply(ops, headers);
+        self.operate(headers);
+    }
+
+    /// The route's operations on response headers.
+    fn operate(&self, headers: &mut http::HeaderMap) {
+        for pair in operations(self.destination, self.routed) {
+            headers::apply(&pair.response, headers);
         }
     }
 }
