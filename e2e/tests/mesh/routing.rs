@@ -140,7 +140,7 @@ spec:
         )
     };
     lab.until("the route is there", || {
-        get("/old/x").is_ok_and(|a| a.header("x-seen").is_some())
+        get("/old/x").is_ok_and(|a| a.status == 200 && a.header("x-seen").is_some())
     });
     let shown = get("/old/x").and_then(|a| a.json()).expect("JSON");
     assert!(
