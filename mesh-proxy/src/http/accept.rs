@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header}
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
 
+use super::codec::MAX_HEADERS;
 use super::grpc;
 use super::path::{Normalized, normalize};
 use super::reply::Local;
@@ -66,6 +67,15 @@ pub(super) fn accept(stream: &Stream, request: Request<Incoming>) -> Result<Inbo
 
     if body.is_end_stream() {
         stream.request_finished();
+    }
+    if version == Version::HTTP_2 {
+        join_cookies(&mut parts.headers);
+        // HTTP/1's codec counts by itself.
+        if parts.headers.len() > MAX_HEADERS {
+            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            let flags = ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR;
+            return Err(Box::new(Local::new(status, "", flags, "http2.too_many_headers")));
+        }
     }
     authority(&mut parts)?;
     let protocol = parts.extensions.remove::<hyper::ext::Protocol>();
@@ -133,7 +143,7 @@ fn authority(parts: &mut http::request::Parts) -> Result<(), Box<Local>> {
         }
     }
     match parts.headers.get(header::HOST) {
-        Some(host) if std::str::from_utf8(host.as_bytes()).is_err() => {
+        Some(host) if !host.as_bytes().iter().all(|b| may_be_in_authority(*b)) => {
             Err(Box::new(Local::bad_request("invalid_authority")))
         }
         None if parts.version != Version::HTTP_10 => Err(Box::new(Local {
@@ -141,6 +151,27 @@ fn authority(parts: &mut http::request::Parts) -> Result<(), Box<Local>> {
             ..Local::bad_request("missing_host_header")
         })),
         _ => Ok(()),
+    }
+}
+
+/// Bytes of a host with its port (RFC 3986, 3.2). Not `@`: who names a user there wants to be read in two ways.
+fn may_be_in_authority(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte)
+}
+
+/// HTTP/2 may split `cookie` for the sake of its compression; what is not HTTP/2 needs it in one piece (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if crumbs.len() < 2 {
+        return;
+    }
+    // Pieces of header values with a separator make a header value.
+    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, joined);
     }
 }
 

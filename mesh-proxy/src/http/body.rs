@@ -262,7 +262,9 @@ impl Replay {
             if kept.readers == 0 {
                 return Poll::Ready((Some(Err(BodyError::Replayed)), false));
             }
-            kept.followers.push(cx.waker().clone());
+            if !kept.followers.iter().any(|w| w.will_wake(cx.waker())) {
+                kept.followers.push(cx.waker().clone());
+            }
             return Poll::Pending;
         }
         let frame = ready!(Pin::new(&mut kept.body).poll_frame(cx));

@@ -10,11 +10,13 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 
 use super::Downstream;
+use super::downstream::Order;
 use super::handle::handle;
+use super::watched::Watched;
 use crate::listener::{ConnInfo, Prefixed};
 use crate::snapshot::{Codec, HttpConnectionManager};
 use crate::upstream::LocalExec;
@@ -23,8 +25,8 @@ use crate::worker::Worker;
 /// What every HTTP/2 connection begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Headers of one message, as in Envoy (`max_headers_count`).
-const MAX_HEADERS: usize = 100;
+/// Headers of one message, Envoy's default for `max_headers_count`.
+pub(super) const MAX_HEADERS: usize = 100;
 
 /// Serves one downstream connection until it ends.
 ///
@@ -63,7 +65,7 @@ where
     let http2 = loop {
         let mut read = pin!(io.read(&mut seen[len..]));
         let n = poll_fn(|cx| {
-            if conn.poll_shut(cx) {
+            if conn.order(cx) != Order::Serve {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
             read.as_mut().poll(cx)
@@ -94,15 +96,14 @@ where
         .half_close(true)
         .max_headers(MAX_HEADERS)
         .max_header_size(limit)
-        .max_buf_size((limit + 1024).max(64 * 1024));
-    match manager.request_headers_timeout {
-        Some(limit) => builder.timer(TokioTimer::new()).header_read_timeout(limit),
-        None => builder.header_read_timeout(None),
-    };
+        .max_buf_size((limit + 1024).max(64 * 1024))
+        // Hyper's would run on idle connections too; see `Downstreams::tend`.
+        .header_read_timeout(None);
     let service = {
         let conn = conn.clone();
         service_fn(move |request| handle(conn.clone(), request))
     };
+    let io = Watched::new(io, conn.unclaimed.clone());
     let serving = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
     let mut serving = pin!(serving);
     let result = drive(&conn, |cx, shut| {
@@ -153,15 +154,19 @@ async fn drive(
 ) -> hyper::Result<()> {
     let mut told = false;
     poll_fn(|cx| {
-        let shut = !told && conn.poll_shut(cx);
-        told |= shut;
-        let polled = poll(cx, shut);
-        // A request that was served just now may have asked for it.
-        if polled.is_pending() && !told && conn.poll_shut(cx) {
-            told = true;
-            return poll(cx, true);
+        loop {
+            let order = conn.order(cx);
+            if order == Order::Cut {
+                return Poll::Ready(Ok(()));
+            }
+            let tell = order == Order::Shut && !told;
+            told |= tell;
+            let polled = poll(cx, tell);
+            // A request that was served just now may have asked for the end.
+            if polled.is_ready() || told || conn.order(cx) == Order::Serve {
+                return polled;
+            }
         }
-        polled
     })
     .await
 }

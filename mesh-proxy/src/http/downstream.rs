@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,10 @@ use crate::worker::Worker;
 /// Between two looks at idle connections.
 const TEND: Duration = Duration::from_millis(500);
 
+/// A connection without streams that was told to end, and has not after this long, is dropped: its caller sends half a head,
+/// or reads nothing.
+const LINGER: Duration = Duration::from_secs(30);
+
 /// One connection from a caller.
 pub(crate) struct Downstream {
     pub(crate) info: Rc<ConnInfo>,
@@ -34,8 +39,14 @@ pub(crate) struct Downstream {
     pub(crate) speaks_http2: Cell<bool>,
     /// The caller is told to go with the next response.
     closing: Cell<bool>,
-    /// The codec is to finish what is open and close.
-    shut: Cell<bool>,
+    /// Since when the codec is to finish what is open and close.
+    shut: Cell<Option<Instant>>,
+    /// The connection is dropped as it is.
+    cut: Cell<bool>,
+    /// Bytes have come that belong to no stream yet (HTTP/1); set by [`super::watched::Watched`].
+    pub(super) unclaimed: Arc<AtomicBool>,
+    /// Since when that was seen.
+    head_since: Cell<Option<Instant>>,
     waker: RefCell<Option<Waker>>,
     /// This hop's element of `x-forwarded-client-cert`, made when first needed.
     xfcc: RefCell<Option<Option<HeaderValue>>>,
@@ -73,7 +84,10 @@ impl Downstream {
             opened: now,
             speaks_http2: Cell::new(false),
             closing: Cell::new(false),
-            shut: Cell::new(false),
+            shut: Cell::new(None),
+            cut: Cell::new(false),
+            unclaimed: Arc::default(),
+            head_since: Cell::new(None),
             waker: RefCell::new(None),
             xfcc: RefCell::new(None),
             worker,
@@ -115,6 +129,7 @@ impl Downstream {
 
     pub(crate) fn request_started(&self) {
         self.active.set(self.active.get() + 1);
+        self.unclaimed.store(false, Relaxed);
     }
 
     pub(crate) fn request_ended(&self) {
@@ -122,6 +137,7 @@ impl Downstream {
         self.active.set(left);
         if left == 0 {
             self.idle_since.set(Instant::now());
+            self.unclaimed.store(false, Relaxed);
         }
     }
 
@@ -138,23 +154,59 @@ impl Downstream {
     /// The codec finishes what is open and closes.
     pub(crate) fn shut(&self) {
         self.closing.set(true);
-        self.shut.set(true);
+        if self.shut.get().is_none() {
+            self.shut.set(Some(Instant::now()));
+        }
+        self.wake();
+    }
+
+    /// The connection is dropped as it is.
+    fn cut(&self) {
+        self.cut.set(true);
+        self.wake();
+    }
+
+    fn wake(&self) {
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
     }
 
-    /// For the task of the connection: whether to shut; it is woken when that changes.
-    pub(crate) fn poll_shut(&self, cx: &Context<'_>) -> bool {
-        if self.shut.get() {
-            return true;
-        }
+    /// For the task of the connection: what it is to do; it is woken when that changes.
+    pub(super) fn order(&self, cx: &Context<'_>) -> Order {
         let mut waker = self.waker.borrow_mut();
         match &mut *waker {
             Some(known) => known.clone_from(cx.waker()),
             None => *waker = Some(cx.waker().clone()),
         }
-        false
+        match (self.cut.get(), self.shut.get()) {
+            (true, _) => Order::Cut,
+            (false, Some(_)) => Order::Shut,
+            (false, None) => Order::Serve,
+        }
+    }
+
+    /// Whether the head of a request has been coming for too long.
+    fn head_is_late(&self, manager: &HttpConnectionManager, now: Instant) -> bool {
+        if self.active.get() > 0 || !self.unclaimed.load(Relaxed) {
+            self.head_since.set(None);
+            return false;
+        }
+        let since = self.head_since.get().unwrap_or(now);
+        self.head_since.set(Some(since));
+        // As in Envoy, the stream's idle timeout holds for its head too.
+        [manager.request_headers_timeout, manager.stream_idle_timeout]
+            .into_iter()
+            .flatten()
+            .min()
+            .is_some_and(|limit| now.saturating_duration_since(since) >= limit)
+    }
+
+    /// Whether it was told to end, has nothing left to do, and is still here.
+    fn lingers(&self, now: Instant) -> bool {
+        let Some(shut) = self.shut.get() else { return false };
+        let since = shut.max(self.idle_since.get());
+        self.active.get() == 0 && now.saturating_duration_since(since) >= LINGER
     }
 
     /// This hop's element of `x-forwarded-client-cert`.
@@ -164,6 +216,17 @@ impl Downstream {
             .get_or_insert_with(|| self.info.tls.as_ref().and_then(xfcc::element))
             .clone()
     }
+}
+
+/// What the task of a connection is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Go on.
+    Serve,
+    /// Finish what is open, then close.
+    Shut,
+    /// Drop the connection as it is.
+    Cut,
 }
 
 impl Drop for Downstream {
@@ -197,8 +260,9 @@ impl Downstreams {
     }
 
     /// One round; false when nothing is open.
-    fn tend(&self, drain: Drain, now: Instant) -> bool {
+    pub(super) fn tend(&self, drain: Drain, now: Instant) -> bool {
         let mut shut = Vec::new();
+        let mut cut = Vec::new();
         self.open.borrow_mut().retain(|conn| {
             let Some(conn) = conn.upgrade() else { return false };
             if drain != Drain::Running && conn.info.listener.direction != Direction::Outbound && !conn.is_closing() {
@@ -217,7 +281,16 @@ impl Downstreams {
             let old = manager
                 .max_connection_duration
                 .is_some_and(|limit| now.saturating_duration_since(conn.opened) >= limit);
-            if idle && !conn.shut.get() {
+            if conn.head_is_late(&manager, now) {
+                conn.stats().downstream_rq_header_timeout.inc();
+                cut.push(conn);
+                return true;
+            }
+            if conn.lingers(now) {
+                cut.push(conn);
+                return true;
+            }
+            if idle && conn.shut.get().is_none() {
                 conn.stats().downstream_cx_idle_timeout.inc();
             }
             if idle || old {
@@ -225,6 +298,9 @@ impl Downstreams {
             }
             true
         });
+        for conn in cut {
+            conn.cut();
+        }
         for conn in shut {
             conn.shut();
         }

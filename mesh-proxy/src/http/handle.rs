@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 
 use super::accept::{Inbound, accept};
@@ -87,7 +87,6 @@ async fn serve(stream: &Rc<Stream>, mut inbound: Inbound, traits: &mut Traits) -
                     stream.note(|r| r.peer = found);
                 }
             }
-            HttpFilter::Headers(ops) => headers::apply(ops, &mut inbound.headers),
             // These act by route, at the end of the request, or on the upstream's connection.
             HttpFilter::Cors
             | HttpFilter::Fault
@@ -161,40 +160,21 @@ async fn serve(stream: &Rc<Stream>, mut inbound: Inbound, traits: &mut Traits) -
         RouteAction::Redirect(to) => {
             stream.stats.rq_redirect.inc();
             let local = redirect::reply(to, &route.matches.path, &inbound.facts());
-            let mut response = local.into_response(stream, false);
+            let mut response = local.into_response(stream, grpc);
             respond_headers(table, host, route, &mut response);
             response
         }
         RouteAction::Direct { status, body } => {
             stream.stats.rq_direct_response.inc();
-            direct(stream, table, host, route, *status, body)
+            let local = Local::new(*status, body.clone(), ResponseFlags::NONE, "direct_response");
+            let mut response = local.into_response(stream, grpc);
+            respond_headers(table, host, route, &mut response);
+            response
         }
     };
     if let (Some(policy), Some(origin)) = (&route.cors, origin) {
         cors::response(policy, origin, response.headers_mut());
     }
-    response
-}
-
-fn direct(
-    stream: &Rc<Stream>,
-    table: &RouteTable,
-    host: &crate::snapshot::VirtualHost,
-    route: &Route,
-    status: StatusCode,
-    body: &bytes::Bytes,
-) -> Response<ResponseBody> {
-    stream.note(|r| r.details = "direct_response".into());
-    let head = stream.note(|r| r.method == Method::HEAD);
-    let bytes = if head { bytes::Bytes::new() } else { body.clone() };
-    let mut response = Response::new(ResponseBody::whole(bytes, stream));
-    *response.status_mut() = status;
-    if !body.is_empty() {
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-    }
-    respond_headers(table, host, route, &mut response);
     response
 }
 

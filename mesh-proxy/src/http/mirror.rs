@@ -1,16 +1,20 @@
 //! Copies of requests to other clusters, whose responses nobody waits for.
 
 use std::rc::Rc;
+use std::time::Duration;
 
+use http::{HeaderMap, HeaderValue, header};
 use http_body_util::BodyExt as _;
 
 use super::body::RequestBody;
+use super::routes::without_port;
 use super::stream::Stream;
+use super::timers::Expired;
 use super::upstream_request::{ActiveRequest, Answered, Like, Outgoing, Upgrade, attempt};
 use crate::snapshot::Mirror;
 use crate::upstream::{PickContext, chance, pick};
 
-/// Sends a copy on its way.
+/// Sends a copy on its way. `limit` is the route's timeout, which holds for the copy's response as a whole.
 pub(super) fn send(
     stream: &Rc<Stream>,
     mirror: &Mirror,
@@ -18,6 +22,7 @@ pub(super) fn send(
     body: RequestBody,
     version: http::Version,
     streams: bool,
+    limit: Option<Duration>,
 ) {
     if !chance(mirror.fraction) || outgoing.upgrade != Upgrade::No {
         return;
@@ -31,6 +36,9 @@ pub(super) fn send(
     let manager = stream.manager.clone();
     let destination = stream.conn.info.destination;
     let mut outgoing = outgoing.clone();
+    if !mirror.keep_host {
+        mark_shadow(&mut outgoing.headers);
+    }
     tokio::task::spawn_local(async move {
         let context = PickContext {
             original_dst: Some(destination),
@@ -48,18 +56,44 @@ pub(super) fn send(
             streams,
             keep: false,
         };
-        match attempt(&worker, &cluster, &endpoint, like, &mut outgoing, body).await {
-            Ok(Answered { response, lease }) => {
-                active.answered(response.status());
-                // Read to the end, so that the connection can be used again.
-                let mut body = response.into_body();
-                while let Some(Ok(_)) = body.frame().await {}
-                lease.release();
+        let copying = async {
+            match attempt(&worker, &cluster, &endpoint, like, &mut outgoing, body).await {
+                Ok(Answered { response, lease }) => {
+                    active.answered(response.status());
+                    // Read to the end, so that the connection can be used again.
+                    let mut body = response.into_body();
+                    while let Some(frame) = body.frame().await {
+                        if frame.is_err() {
+                            return;
+                        }
+                    }
+                    lease.release();
+                }
+                Err(failed) => {
+                    active.failed();
+                    tracing::debug!(cluster = %cluster.name, "mirrored request failed: {:?}", failed.failure);
+                }
             }
-            Err(failed) => {
-                active.failed();
-                tracing::debug!(cluster = %cluster.name, "mirrored request failed: {:?}", failed.failure);
+        };
+        match limit {
+            None => copying.await,
+            Some(limit) => {
+                if tokio::time::timeout(limit, copying).await.is_err() {
+                    active.timed_out(Expired::Request);
+                }
             }
         }
     });
+}
+
+/// Envoy's mark on copies: `host:80` becomes `host-shadow:80`.
+fn mark_shadow(headers: &mut HeaderMap) {
+    let Some(host) = headers.get(header::HOST).and_then(|h| h.to_str().ok()) else {
+        return;
+    };
+    let name = without_port(host);
+    let port = host.get(name.len()..).unwrap_or_default();
+    if let Ok(marked) = HeaderValue::try_from(format!("{name}-shadow{port}")) {
+        headers.insert(header::HOST, marked);
+    }
 }

@@ -1,6 +1,6 @@
 //! HTTP: connections from callers, routes, the router.
 //!
-//! A request passes these in order: [`codec`] (HTTP/1 or 2) → [`accept`] (checks, [`path`]) → [`handle`] ([`headers`],
+//! A request passes these in order: [`codec`] (HTTP/1 or 2, [`watched`]) → [`accept`] (checks, [`path`]) → [`handle`] ([`headers`],
 //! [`routes`], filters: [`cors`], faults) → [`router`] ([`attempts`], [`upstream_request`], [`retry`], [`timers`],
 //! [`mirror`], [`upgrade`]) or [`redirect`], [`reply`]. [`stream`] holds what is known of it, and closes its books;
 //! [`body`] passes frames either way.
@@ -25,6 +25,7 @@ mod stream;
 mod timers;
 mod upgrade;
 mod upstream_request;
+mod watched;
 mod xfcc;
 
 #[cfg(test)]

@@ -52,15 +52,18 @@ fn location(redirect: &Redirect, on: &PathMatch, facts: &Facts<'_>) -> String {
         None => {}
     }
     let mut query = facts.query.filter(|_| !redirect.strip_query);
-    match (&redirect.path, &redirect.prefix_rewrite) {
-        (Some(path), _) => {
-            out.push_str(path);
-            if path.contains('?') {
-                query = None;
-            }
+    // One of the three, or none: they are a oneof in `RedirectAction`.
+    if let Some(path) = &redirect.path {
+        out.push_str(path);
+        if path.contains('?') {
+            query = None;
         }
-        (None, Some(prefix)) => out.push_str(&rewrite_prefix(on, facts.path, prefix)),
-        (None, None) => out.push_str(facts.path),
+    } else if let Some(prefix) = &redirect.prefix_rewrite {
+        out.push_str(&rewrite_prefix(on, facts.path, prefix));
+    } else if let Some((regex, to)) = &redirect.regex_rewrite {
+        out.push_str(&regex.replace_all(facts.path, to.as_str()));
+    } else {
+        out.push_str(facts.path);
     }
     if let Some(query) = query {
         out.push('?');
@@ -113,6 +116,13 @@ mod tests {
                 ..base()
             }),
             "http://old.example.com:8080/c/b?q=1"
+        );
+        assert_eq!(
+            to(Redirect {
+                regex_rewrite: Some((regex::Regex::new("^/a/(.*)").unwrap(), "/${1}/z".into())),
+                ..base()
+            }),
+            "http://old.example.com:80/b/z?q=1"
         );
         assert_eq!(
             to(Redirect {

@@ -15,7 +15,7 @@ use crate::telemetry::ResponseFlags;
 #[derive(Debug, Clone)]
 pub(crate) struct Local {
     pub(crate) status: StatusCode,
-    pub(crate) body: Cow<'static, str>,
+    pub(crate) body: Bytes,
     pub(crate) flags: ResponseFlags,
     /// `%RESPONSE_CODE_DETAILS%`.
     pub(crate) details: Cow<'static, str>,
@@ -29,7 +29,7 @@ pub(crate) struct Local {
 impl Local {
     pub(crate) fn new(
         status: StatusCode,
-        body: impl Into<Cow<'static, str>>,
+        body: impl Into<Bytes>,
         flags: ResponseFlags,
         details: impl Into<Cow<'static, str>>,
     ) -> Self {
@@ -67,7 +67,7 @@ impl Local {
             stream.conn.close_soon();
         }
         let mut headers = self.headers;
-        let (status, bytes) = if grpc {
+        let (status, body) = if grpc {
             let code = self.grpc_status.unwrap_or_else(|| grpc::status_of(self.status));
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
             headers.insert("grpc-status", HeaderValue::from(code));
@@ -78,21 +78,17 @@ impl Local {
             }
             (StatusCode::OK, Bytes::new())
         } else {
-            let bytes = match self.body {
-                Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
-                Cow::Owned(text) => Bytes::from(text),
-            };
-            if !bytes.is_empty() && !headers.contains_key(header::CONTENT_TYPE) {
+            if !self.body.is_empty() && !headers.contains_key(header::CONTENT_TYPE) {
                 headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
             }
-            (self.status, bytes)
+            (self.status, self.body)
         };
         let head = stream.note(|r| r.method == http::Method::HEAD);
         if head {
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         }
-        let bytes = if head { Bytes::new() } else { bytes };
-        let mut response = Response::new(ResponseBody::whole(bytes, stream));
+        let body = if head { Bytes::new() } else { body };
+        let mut response = Response::new(ResponseBody::whole(body, stream));
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         response
@@ -100,10 +96,10 @@ impl Local {
 }
 
 /// `grpc-message`: everything but printable ASCII, and the percent sign, escaped.
-fn percent_encoded(text: &str) -> String {
+fn percent_encoded(text: &[u8]) -> String {
     use std::fmt::Write as _;
     let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
+    for &byte in text {
         match byte {
             b'%' | 0..=0x1f | 0x7f.. => {
                 // Writing to a String does not fail.

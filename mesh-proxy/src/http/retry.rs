@@ -90,7 +90,7 @@ pub(crate) enum Failure {
     Idle,
     /// The request did not come wholly in time.
     ReceiveTimeout,
-    /// The authority cannot be sent as HTTP/2.
+    /// The authority cannot be sent as HTTP/2, or as the target of a CONNECT.
     BadAuthority,
 }
 

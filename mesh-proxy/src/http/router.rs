@@ -112,7 +112,8 @@ pub(super) async fn forward(stream: &Rc<Stream>, mut inbound: Inbound, routed: R
             Plan::Kept(kept, _) => RequestBody::follow(kept),
             Plan::Empty | Plan::Once(_) => RequestBody::empty(),
         };
-        mirror::send(stream, mirrored, &outgoing, body, inbound.version, streams);
+        let limit = forwarding.timers.request;
+        mirror::send(stream, mirrored, &outgoing, body, inbound.version, streams, limit);
     }
     if forwarding.timers.idle.is_some() {
         stream.watch_activity();
@@ -305,7 +306,13 @@ impl Forwarding<'_> {
     fn response_headers(&self, headers: &mut http::HeaderMap, endpoint: &Endpoint, began: Instant) {
         let stream = self.stream;
         if stream.direction() != Direction::Inbound && has(stream, &HttpFilter::PeerMetadata) {
-            let trusted = matches!(endpoint.transport, Transport::Tls(_));
+            // TLS alone proves no membership of the mesh: an external service has a certificate too.
+            let trusted = matches!(endpoint.transport, Transport::Tls(_))
+                && stream.note(|r| {
+                    r.upstream_principal
+                        .as_deref()
+                        .is_some_and(|p| p.starts_with("spiffe://"))
+                });
             let found = peer::outbound_response(headers, trusted, &stream.conn.worker.telemetry);
             if found.is_some() {
                 stream.note(|r| r.peer = found);

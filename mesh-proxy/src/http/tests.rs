@@ -5,4 +5,5 @@ mod messages;
 mod resilience;
 mod routing;
 mod smuggling;
+mod untrusted;
 mod upgrades;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Extensions, HeaderMap, Method, Request, Response, Uri, Version, header};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
 use hyper::body::Incoming;
 
 use super::body::RequestBody;
@@ -269,34 +269,34 @@ impl Outgoing {
         if http2 {
             self.into_http2(body)
         } else {
-            Ok(self.into_http1(body, streams))
+            self.into_http1(body, streams)
         }
     }
 
-    fn into_http1(mut self, body: RequestBody, streams: bool) -> Request<RequestBody> {
+    fn into_http1(mut self, body: RequestBody, streams: bool) -> Result<Request<RequestBody>, Failure> {
         let mut request = Request::new(body);
         *request.method_mut() = self.method;
         *request.version_mut() = Version::HTTP_11;
         *request.uri_mut() = match &self.upgrade {
-            Upgrade::Connect => self
-                .headers
-                .get(header::HOST)
-                .and_then(|h| Uri::try_from(h.as_bytes()).ok())
-                .unwrap_or_default(),
+            Upgrade::Connect => {
+                let host = self.headers.get(header::HOST).map(HeaderValue::as_bytes);
+                let authority = Authority::try_from(host.unwrap_or_default()).map_err(|_| Failure::BadAuthority)?;
+                Uri::from(authority)
+            }
             Upgrade::No | Upgrade::Token(_) => Uri::from(self.path),
         };
         if streams && !self.headers.contains_key(header::CONTENT_LENGTH) {
             // Hyper takes a GET for one without a body, whatever body it is given.
             self.headers
                 .entry(header::TRANSFER_ENCODING)
-                .or_insert(http::HeaderValue::from_static("chunked"));
+                .or_insert(HeaderValue::from_static("chunked"));
         }
         if let Upgrade::Token(token) = &self.upgrade {
             super::upgrade::as_http1(token, &mut self.headers);
         }
         *request.headers_mut() = self.headers;
         *request.extensions_mut() = self.extensions;
-        request
+        Ok(request)
     }
 
     fn into_http2(mut self, body: RequestBody) -> Result<Request<RequestBody>, Failure> {

@@ -51,17 +51,14 @@ pub(super) fn apply(mode: ForwardClientCert, conn: &Downstream, headers: &mut He
     };
     match mode {
         ForwardClientCert::ForwardOnly => {}
-        ForwardClientCert::AppendForward => match headers.get(&XFCC) {
-            Some(before) => {
-                let joined = [before.as_bytes(), b",", own.as_bytes()].concat();
-                if let Ok(joined) = HeaderValue::from_bytes(&joined) {
-                    headers.insert(XFCC.clone(), joined);
-                }
+        ForwardClientCert::AppendForward => {
+            // It may have come in several lines: none of the hops before is lost.
+            let hops = headers.get_all(&XFCC).iter().chain([&own]);
+            let hops: Vec<&[u8]> = hops.map(HeaderValue::as_bytes).collect();
+            if let Ok(joined) = HeaderValue::from_bytes(&hops.join(&b","[..])) {
+                headers.insert(XFCC.clone(), joined);
             }
-            None => {
-                headers.insert(XFCC.clone(), own);
-            }
-        },
+        }
         _ => {
             headers.insert(XFCC.clone(), own);
         }

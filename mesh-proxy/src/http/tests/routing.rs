@@ -342,7 +342,29 @@ async fn mirrors_get_a_copy_with_its_body() {
     assert_eq!(client.seen(post("/m", "payload")).await.body, "up");
     eventually("the copy arrives", || {
         let text = String::from_utf8_lossy(&seen.lock()).into_owned();
-        text.starts_with("POST /m ") && text.ends_with("payload")
+        text.starts_with("POST /m ")
+            && text.to_lowercase().contains("host: test.local-shadow\r\n")
+            && text.ends_with("payload")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn mirrors_that_hang_are_given_up_with_the_routes_timeout() {
+    let origin = Origin::named("up").await;
+    let (copy, _) = raw_origin(b"").await;
+    let routes = json!([{"match": {"prefix": "/"}, "route": {
+        "cluster": "up", "timeout": "0.2s", "request_mirror_policies": [{"cluster": "copy"}],
+    }}]);
+    let clusters = vec![
+        cluster("up", &[origin.address], json!({})),
+        cluster("copy", &[copy], json!({})),
+    ];
+    let mesh = Mesh::start(routes, clusters, Options::default()).await;
+    let mut client = Client::connect(mesh.address, Version::HTTP_11).await;
+    assert_eq!(client.get("/").await.body, "up");
+    eventually("the copy is given up", || {
+        mesh.proxy.counter("cluster.copy.upstream_rq_timeout") == 1
     })
     .await;
 }

@@ -28,7 +28,7 @@ pub(super) fn upstream_http(value: &cluster::Cluster) -> Result<UpstreamHttp> {
     }
     match options {
         Some(options) => Ok(options),
-        None => Ok(old_options(value)),
+        None => old_options(value),
     }
 }
 
@@ -65,16 +65,11 @@ fn new_options(value: &upstreams::HttpProtocolOptions) -> Result<UpstreamHttp> {
         }
     };
     let upstream = value.upstream_http_protocol_options.clone().unwrap_or_default();
-    Ok(options(
-        version,
-        http2,
-        value.common_http_protocol_options.as_ref(),
-        &upstream,
-    ))
+    options(version, http2, value.common_http_protocol_options.as_ref(), &upstream)
 }
 
 #[allow(deprecated)]
-fn old_options(value: &cluster::Cluster) -> UpstreamHttp {
+fn old_options(value: &cluster::Cluster) -> Result<UpstreamHttp> {
     let upstream = value.upstream_http_protocol_options.clone().unwrap_or_default();
     let version = if value.protocol_selection != 0 {
         UpstreamVersion::Downstream
@@ -88,11 +83,11 @@ fn old_options(value: &cluster::Cluster) -> UpstreamHttp {
         value.http2_protocol_options.as_ref(),
         value.common_http_protocol_options.as_ref(),
         &upstream,
-    );
+    )?;
     if let Some(most) = uint(value.max_requests_per_connection.as_ref()) {
         out.max_requests_per_connection = most;
     }
-    out
+    Ok(out)
 }
 
 fn options(
@@ -100,15 +95,15 @@ fn options(
     http2: Option<&core::Http2ProtocolOptions>,
     common: Option<&core::HttpProtocolOptions>,
     upstream: &core::UpstreamHttpProtocolOptions,
-) -> UpstreamHttp {
+) -> Result<UpstreamHttp> {
     let common = common.copied().unwrap_or_default();
-    UpstreamHttp {
+    Ok(UpstreamHttp {
         version,
-        http2: http2_options(http2),
+        http2: http2_options(http2).at("http2_protocol_options")?,
         idle_timeout: limit(common.idle_timeout.as_ref(), IDLE),
         max_requests_per_connection: uint(common.max_requests_per_connection.as_ref()).unwrap_or(0),
         max_connection_duration: limit(common.max_connection_duration.as_ref(), Duration::ZERO),
         auto_sni: upstream.auto_sni,
         auto_san_validation: upstream.auto_san_validation,
-    }
+    })
 }

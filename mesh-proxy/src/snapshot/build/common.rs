@@ -1,6 +1,7 @@
 //! Small pieces that many messages share: addresses, durations, data sources, matchers, header operations.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,16 @@ pub(super) fn limit(value: Option<&ProtoDuration>, default: Duration) -> Option<
 
 pub(super) fn uint(value: Option<&UInt32Value>) -> Option<u32> {
     value.map(|v| v.value)
+}
+
+/// A number within the range that Envoy takes, or its default.
+pub(super) fn within(value: Option<&UInt32Value>, default: u32, range: RangeInclusive<u32>) -> Result<u32> {
+    let number = uint(value).unwrap_or(default);
+    if range.contains(&number) {
+        return Ok(number);
+    }
+    let (least, most) = range.into_inner();
+    Err(Invalid::new(format!("{number} is not from {least} to {most}")))
 }
 
 pub(super) fn boolean(value: Option<&BoolValue>, default: bool) -> bool {
@@ -222,7 +233,10 @@ pub(super) fn header_ops(
 ) -> Result<HeaderOps> {
     Ok(HeaderOps {
         add: each(add, add_field, header_add)?.into_iter().flatten().collect(),
-        remove: each(remove, remove_field, |name| header_name(name))?,
+        remove: each(remove, remove_field, |name| match header_name(name)? {
+            http::header::HOST => Err(Invalid::new("a request needs its host; it cannot be removed")),
+            other => Ok(other),
+        })?,
     })
 }
 

@@ -10,7 +10,7 @@ use mesh_api::envoy::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use mesh_api::envoy::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 
 use super::access_log::access_logs;
-use super::common::{any, any_type, boolean, duration, header_value, limit, uint};
+use super::common::{any, any_type, boolean, duration, header_value, limit, within};
 use super::context::Context;
 use super::invalid::{At, Invalid, Result};
 use super::route::route_table;
@@ -60,10 +60,11 @@ pub(super) fn http_manager(
         request_headers_timeout: limit(value.request_headers_timeout.as_ref(), Duration::ZERO),
         idle_timeout: limit(common.idle_timeout.as_ref(), CONNECTION_IDLE),
         max_connection_duration: limit(common.max_connection_duration.as_ref(), Duration::ZERO),
-        max_request_headers_kb: uint(value.max_request_headers_kb.as_ref()).unwrap_or(MAX_HEADERS_KB),
+        max_request_headers_kb: within(value.max_request_headers_kb.as_ref(), MAX_HEADERS_KB, 1..=8192)
+            .at("max_request_headers_kb")?,
         accept_http_10: value.http_protocol_options.as_ref().is_some_and(|o| o.accept_http_10),
         drain_timeout: duration(value.drain_timeout.as_ref()).unwrap_or(DRAIN),
-        http2: http2_options(value.http2_protocol_options.as_ref()),
+        http2: http2_options(value.http2_protocol_options.as_ref()).at("http2_protocol_options")?,
         access_logs: access_logs(&value.access_log)?,
         strip_host_port: value.strip_matching_host_port
             || matches!(
@@ -250,14 +251,20 @@ fn upgrades(all: &[hcm::http_connection_manager::UpgradeConfig]) -> Result<Vec<S
     Ok(out)
 }
 
-pub(super) fn http2_options(value: Option<&core::Http2ProtocolOptions>) -> Http2Options {
+/// Limits of HTTP/2, in the ranges that Envoy takes: the codec would not survive others.
+pub(super) fn http2_options(value: Option<&core::Http2ProtocolOptions>) -> Result<Http2Options> {
+    const MOST: u32 = i32::MAX as u32;
     let defaults = Http2Options::default();
-    let Some(value) = value else { return defaults };
-    Http2Options {
-        max_concurrent_streams: uint(value.max_concurrent_streams.as_ref()).unwrap_or(defaults.max_concurrent_streams),
-        initial_stream_window: uint(value.initial_stream_window_size.as_ref())
-            .unwrap_or(defaults.initial_stream_window),
-        initial_connection_window: uint(value.initial_connection_window_size.as_ref())
-            .unwrap_or(defaults.initial_connection_window),
-    }
+    let Some(value) = value else { return Ok(defaults) };
+    let streams = value.max_concurrent_streams.as_ref();
+    let stream_window = value.initial_stream_window_size.as_ref();
+    let connection_window = value.initial_connection_window_size.as_ref();
+    Ok(Http2Options {
+        max_concurrent_streams: within(streams, defaults.max_concurrent_streams, 1..=MOST)
+            .at("max_concurrent_streams")?,
+        initial_stream_window: within(stream_window, defaults.initial_stream_window, 65_535..=MOST)
+            .at("initial_stream_window_size")?,
+        initial_connection_window: within(connection_window, defaults.initial_connection_window, 65_535..=MOST)
+            .at("initial_connection_window_size")?,
+    })
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{HeaderOps, RouteTable, ServerTls};
+use super::{RouteTable, ServerTls};
 use crate::telemetry::ResponseFlags;
 pub use crate::telemetry::access_log::LogFormat;
 use crate::telemetry::access_log::Sink;
@@ -325,8 +325,6 @@ pub enum HttpFilter {
     Cors,
     /// `envoy.filters.http.fault`: acts by per-route configuration only.
     Fault,
-    /// `envoy.filters.http.header_mutation` and its like.
-    Headers(Arc<HeaderOps>),
 }
 
 /// `envoy.access_loggers.file` or `stdout`.

@@ -126,6 +126,8 @@ pub struct HttpStats {
     pub downstream_rq_completed: Counter,
     /// `downstream_rq_timeout`
     pub downstream_rq_timeout: Counter,
+    /// `downstream_rq_header_timeout`
+    pub downstream_rq_header_timeout: Counter,
     /// `downstream_rq_idle_timeout`
     pub downstream_rq_idle_timeout: Counter,
     /// `downstream_rq_rx_reset`
@@ -165,6 +167,7 @@ impl HttpStats {
             downstream_rq_active: gauge("downstream_rq_active"),
             downstream_rq_completed: counter("downstream_rq_completed"),
             downstream_rq_timeout: counter("downstream_rq_timeout"),
+            downstream_rq_header_timeout: counter("downstream_rq_header_timeout"),
             downstream_rq_idle_timeout: counter("downstream_rq_idle_timeout"),
             downstream_rq_rx_reset: counter("downstream_rq_rx_reset"),
             downstream_rq_tx_reset: counter("downstream_rq_tx_reset"),
