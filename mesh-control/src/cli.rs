@@ -311,10 +311,11 @@ impl Compile {
         for finding in &findings {
             eprintln!("{finding}");
         }
+        let reported = source::Reported::of(&findings);
         // Settings of the mesh are among the findings already, with file and line.
         let rest = warnings
             .iter()
-            .filter(|w| w.object != "MeshConfig" && !source::covered(&findings, w));
+            .filter(|w| w.object != "MeshConfig" && !reported.covers(w));
         for warning in rest {
             let place = &loaded.places;
             eprintln!(

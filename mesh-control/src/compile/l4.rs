@@ -10,7 +10,7 @@ use super::listener::tcp;
 use super::pb::{cidr, listener, origin};
 use super::route::rule::{Source, cluster, from_here};
 use crate::store::host;
-use crate::store::rules::Routing;
+use crate::store::routing::Routing;
 use crate::store::service::{Service, ServicePort};
 
 /// Chains of a sidecar's listener for one service port. `ranges` are the destinations that a shared listener tells apart.
@@ -26,16 +26,9 @@ pub(super) fn service_chains(
         gateways: &gateways,
         port: port.number,
     };
-    let routings: Vec<_> = ctx
-        .store
-        .routings(ctx.namespace)
-        .filter(|r| r.gateways.iter().any(|g| g == names::MESH_GATEWAY))
-        .filter(|r| r.hosts.iter().any(|h| host::covers(h, &service.host)))
-        .collect();
-
     let mut chains = Vec::new();
     let mut everything = false;
-    for routing in routings {
+    for routing in ctx.store.routings_of(&service.host, ctx.namespace) {
         chains.extend(tls_chains(ctx, routing, &source, ranges));
         if !port.protocol.is_tls() {
             let (found, all) = tcp_chains(ctx, routing, &source, ranges);
@@ -100,16 +93,17 @@ pub(super) fn tls_chains(
             }
             let field = format!("spec.tls[{index}]");
             let mut chain = weighted(ctx, routing, &rule.route, source, &field);
-            chain.filter_chain_match = Some(listener::FilterChainMatch {
-                server_names: condition.sni_hosts.iter().filter(|h| *h != "*").cloned().collect(),
+            let mut matches = listener::FilterChainMatch {
                 prefix_ranges: destinations(&condition.destination_subnets, ranges),
-                transport_protocol: if condition.sni_hosts.iter().any(|h| h == "*") {
-                    "tls".to_owned()
-                } else {
-                    String::new()
-                },
                 ..Default::default()
-            });
+            };
+            if condition.sni_hosts.iter().any(|h| h == "*") {
+                // Any server name, or none: Envoy has no wildcard for that but the protocol.
+                "tls".clone_into(&mut matches.transport_protocol);
+            } else {
+                matches.server_names.clone_from(&condition.sni_hosts);
+            }
+            chain.filter_chain_match = Some(matches);
             chains.push(chain);
         }
     }

@@ -24,6 +24,7 @@ pub(super) fn name_table(ctx: &Context<'_>) -> NameTable {
                 .values()
                 .flatten()
                 .map(|e| e.address.clone())
+                .filter(|a| a.parse::<std::net::IpAddr>().is_ok())
                 .collect();
         }
         ips.sort();

@@ -120,3 +120,65 @@ fn the_name_table_has_every_service_with_its_address() {
         (["10.0.0.1".to_owned()].as_slice(), "web")
     );
 }
+
+fn of(values: impl IntoIterator<Item = Value>, proxy: &Proxy) -> Compiled {
+    compile(&Store::build(values.into_iter().map(object), Arc::default()), proxy)
+}
+
+fn istio(kind: &str, name: &str, spec: &Value) -> Value {
+    json!({"apiVersion": "networking.istio.io/v1", "kind": kind, "metadata": {"name": name, "namespace": "shop"}, "spec": spec})
+}
+
+#[test]
+fn a_tcp_server_whose_tls_cannot_be_had_is_left_out_and_not_opened_in_the_clear() {
+    let id = NodeId::parse("router~10.1.0.1~gw-1.shop~shop.svc.cluster.local").expect("a node id");
+    let router = Proxy::new(id, BTreeMap::from([("app".to_owned(), "gw".to_owned())]));
+    let gateway = |tls: Value| {
+        let server = json!({"port": {"number": 9000, "name": "tcp", "protocol": "TCP"}, "hosts": ["*"], "tls": tls});
+        istio(
+            "Gateway",
+            "gw",
+            &json!({"selector": {"app": "gw"}, "servers": [server]}),
+        )
+    };
+    let routing = istio(
+        "VirtualService",
+        "db",
+        &json!({"hosts": ["*"], "gateways": ["gw"], "tcp": [{"route": [{"destination": {"host": "db"}}]}]}),
+    );
+    let good = json!({"mode": "SIMPLE", "credentialName": "c"});
+    let compiled = of([gateway(good), routing.clone()], &router);
+    let chains = &compiled.listeners["0.0.0.0_9000"].filter_chains;
+    assert!(chains.iter().all(|c| c.transport_socket.is_some()), "{chains:?}");
+    // No roots: what MUTUAL asks of clients could not be checked.
+    let files = json!({"mode": "MUTUAL", "serverCertificate": "/c.pem", "privateKey": "/k.pem"});
+    let value = gateway(files);
+    let (api_version, kind) = ("networking.istio.io/v1", "Gateway");
+    if parse(api_version, kind, value.clone()).is_ok() {
+        let compiled = of([value, routing], &router);
+        assert!(compiled.listeners.is_empty(), "{:?}", compiled.listeners.keys());
+    }
+}
+
+#[test]
+fn one_virtual_service_for_several_tls_hosts_is_no_conflict() {
+    let entry = |name: &str| {
+        let ports = json!([{"number": 443, "name": "tls", "protocol": "TLS"}]);
+        istio(
+            "ServiceEntry",
+            name,
+            &json!({"hosts": [format!("{name}.example")], "resolution": "DNS", "ports": ports}),
+        )
+    };
+    let to = |sni: Value, host: &str| json!({"match": [{"sniHosts": sni}], "route": [{"destination": {"host": host}}]});
+    let routing = istio(
+        "VirtualService",
+        "both",
+        &json!({"hosts": ["a.example", "b.example"],
+            "tls": [to(json!(["a.example"]), "b.example"), to(json!(["b.example"]), "a.example")]}),
+    );
+    let compiled = of([entry("a"), entry("b"), routing], &sidecar(&[]));
+    assert_eq!(compiled.warnings, []);
+    let chains = &compiled.listeners["0.0.0.0_443"].filter_chains;
+    assert_eq!(chains.len(), 2, "{chains:?}");
+}

@@ -19,7 +19,7 @@ use super::ads::resources::{Resource, Resources};
 use crate::compile::{self, Proxy, Warning};
 use crate::source::directory::{Directory, Watcher};
 use crate::source::mesh::MeshSource;
-use crate::source::{self, Diagnostic, Loaded, Severity};
+use crate::source::{self, Diagnostic, Loaded, Reported, Severity};
 use crate::store::{MeshConfig, Store};
 
 /// One snapshot, ready to be compiled.
@@ -30,6 +30,7 @@ pub struct Snapshot {
     pub loaded: Loaded,
     json: Arc<Json>,
     findings: BTreeSet<Diagnostic>,
+    reported: Reported,
     /// What compiling found and was logged, over all snapshots.
     said: Arc<Mutex<BTreeSet<Warning>>>,
 }
@@ -37,11 +38,12 @@ pub struct Snapshot {
 impl Snapshot {
     fn of(loaded: Loaded, mesh: Arc<MeshConfig>, json: Arc<Json>, said: Arc<Mutex<BTreeSet<Warning>>>) -> Arc<Self> {
         let store = Store::build(loaded.objects.iter().cloned(), mesh);
-        let findings = source::findings(&store, &loaded).into_iter().collect();
+        let findings: BTreeSet<Diagnostic> = source::findings(&store, &loaded).into_iter().collect();
         Arc::new(Snapshot {
             store,
             loaded,
             json,
+            reported: Reported::of(&findings),
             findings,
             said,
         })
@@ -58,7 +60,7 @@ impl Generate for Snapshot {
         let compiled = compile::compile(&self.store, proxy);
         for warning in &compiled.warnings {
             // Many proxies meet the same finding; it is said once.
-            if !source::covered(&self.findings, warning) && self.said.lock().insert(warning.clone()) {
+            if !self.reported.covers(warning) && self.said.lock().insert(warning.clone()) {
                 let place = &self.loaded.places;
                 let line = place.diagnostic(&warning.object, &warning.field, &warning.message, Severity::Warning);
                 warn!(proxy = %proxy.id, "{line}");

@@ -3,11 +3,12 @@
 //! A source gives all objects that are in force, what is wrong with those that are not, and where each object stands, so
 //! that later findings can name file and line too.
 
+mod conflicts;
 pub mod directory;
 pub mod mesh;
 mod references;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -106,12 +107,15 @@ pub fn object_name(kind: &str, namespace: &str, name: &str) -> String {
     }
 }
 
-/// All findings, by file and line: those of reading, of references that lead nowhere, and of what is not in force yet.
+/// All findings, by file and line: those of reading, of references that lead nowhere, of objects that speak for one thing, and
+/// of what is not in force yet.
 pub fn findings(store: &Store, loaded: &Loaded) -> Vec<Diagnostic> {
     let mut out = loaded.diagnostics.clone();
     let unsupported = store.objects().iter().flat_map(|o| compile::unsupported(o));
     let unsupported = unsupported.map(|warning| (warning, Severity::Warning));
-    for (warning, severity) in unsupported.chain(references::check(store)) {
+    let conflicts = conflicts::check(store);
+    let conflicts = conflicts.into_iter().map(|warning| (warning, Severity::Warning));
+    for (warning, severity) in unsupported.chain(references::check(store)).chain(conflicts) {
         out.push(
             loaded
                 .places
@@ -123,11 +127,30 @@ pub fn findings(store: &Store, loaded: &Loaded) -> Vec<Diagnostic> {
     out
 }
 
-/// Whether a finding of the compile step has been reported already, for the same field.
-pub fn covered(findings: &BTreeSet<Diagnostic>, warning: &compile::Warning) -> bool {
-    let same = |f: &Diagnostic| {
-        f.object == warning.object
-            && (f.field == warning.field || (!warning.field.is_empty() && f.field.starts_with(&warning.field)))
-    };
-    findings.iter().any(same)
+/// Fields of findings by object, to ask whether the compile step finds the same again.
+#[derive(Debug, Clone, Default)]
+pub struct Reported(HashMap<String, Vec<String>>);
+
+impl Reported {
+    /// Of all findings.
+    pub fn of<'a>(findings: impl IntoIterator<Item = &'a Diagnostic>) -> Self {
+        let mut fields: HashMap<String, Vec<String>> = HashMap::new();
+        for finding in findings {
+            fields
+                .entry(finding.object.clone())
+                .or_default()
+                .push(finding.field.clone());
+        }
+        Reported(fields)
+    }
+
+    /// Whether a finding of the compile step has been reported already, for the same field.
+    pub fn covers(&self, warning: &compile::Warning) -> bool {
+        let same = |field: &String| {
+            *field == warning.field || (!warning.field.is_empty() && field.starts_with(&warning.field))
+        };
+        self.0
+            .get(&warning.object)
+            .is_some_and(|fields| fields.iter().any(same))
+    }
 }

@@ -3,6 +3,8 @@
 //! Such an object stays in force, as the rest of it may be what its author wants; traffic that needs the missing part is
 //! refused with 503. Each finding is one line, whatever the number of proxies that would meet it.
 
+use std::collections::{HashMap, HashSet};
+
 use mesh_api::istio::{AnyObject, Destination, Object, VirtualService};
 use mesh_api::names::MESH_GATEWAY;
 
@@ -16,13 +18,18 @@ pub(super) type Reference = (Warning, Severity);
 /// All references of all objects that lead nowhere.
 pub(super) fn check(store: &Store) -> Vec<Reference> {
     let mut out = Vec::new();
+    let subsets = Subsets::of(store);
     for object in store.objects() {
         match object.as_ref() {
-            AnyObject::VirtualService(object) => virtual_service(store, object, &mut out),
+            AnyObject::VirtualService(object) => virtual_service(store, &subsets, object, &mut out),
             AnyObject::DestinationRule(rule) => {
                 let namespace = &rule.meta.namespace;
                 let name = host::resolve(&rule.spec.host, namespace);
-                let known = store.services(namespace).any(|s| host::covers(&name, &s.host));
+                let known = if name.starts_with('*') {
+                    store.services(namespace).any(|s| host::covers(&name, &s.host))
+                } else {
+                    store.service(&name, namespace).is_some()
+                };
                 if !known {
                     let text = format!("no service is called {name}, so the rule has no effect yet; {REMEDY}");
                     let object = object_name("DestinationRule", namespace, &rule.meta.name);
@@ -35,14 +42,50 @@ pub(super) fn check(store: &Store) -> Vec<Reference> {
     out
 }
 
+/// Subsets of all DestinationRules. Rules for some clients only, and those that only other namespaces see, count too: they
+/// are somebody's.
+#[derive(Default)]
+struct Subsets<'a> {
+    /// By full host.
+    exact: HashMap<String, HashSet<&'a str>>,
+    wildcards: Vec<(String, &'a str)>,
+}
+
+impl<'a> Subsets<'a> {
+    fn of(store: &'a Store) -> Self {
+        let mut out = Subsets::default();
+        for object in store.objects() {
+            let AnyObject::DestinationRule(rule) = object.as_ref() else {
+                continue;
+            };
+            let host = host::resolve(&rule.spec.host, &rule.meta.namespace);
+            let names = rule.spec.subsets.iter().map(|s| s.name.as_str());
+            if host.starts_with('*') {
+                out.wildcards.extend(names.map(|n| (host.clone(), n)));
+            } else {
+                out.exact.entry(host).or_default().extend(names);
+            }
+        }
+        out
+    }
+
+    fn has(&self, host: &str, subset: &str) -> bool {
+        self.exact.get(host).is_some_and(|names| names.contains(subset))
+            || self
+                .wildcards
+                .iter()
+                .any(|(w, n)| *n == subset && host::covers(w, host))
+    }
+}
+
 const REMEDY: &str = "check the name, or add a Service or ServiceEntry";
 
-fn finding(object: String, field: String, message: String, severity: Severity) -> Reference {
+pub(super) fn finding(object: String, field: String, message: String, severity: Severity) -> Reference {
     let warning = Warning { object, field, message };
     (warning, severity)
 }
 
-fn virtual_service(store: &Store, object: &Object<VirtualService>, out: &mut Vec<Reference>) {
+fn virtual_service(store: &Store, subsets: &Subsets<'_>, object: &Object<VirtualService>, out: &mut Vec<Reference>) {
     let namespace = &object.meta.namespace;
     let name = object_name("VirtualService", namespace, &object.meta.name);
     let spec = &object.spec;
@@ -60,7 +103,7 @@ fn virtual_service(store: &Store, object: &Object<VirtualService>, out: &mut Vec
         }
     }
     let mut destination = |destination: &Destination, field: String| {
-        if let Some((part, text)) = broken(store, namespace, destination) {
+        if let Some((part, text)) = broken(store, subsets, namespace, destination) {
             out.push(finding(name.clone(), format!("{field}.{part}"), text, Severity::Error));
         }
     };
@@ -88,7 +131,12 @@ fn virtual_service(store: &Store, object: &Object<VirtualService>, out: &mut Vec
 }
 
 /// The part of a destination that leads nowhere, and why.
-fn broken(store: &Store, namespace: &str, destination: &Destination) -> Option<(&'static str, String)> {
+fn broken(
+    store: &Store,
+    subsets: &Subsets<'_>,
+    namespace: &str,
+    destination: &Destination,
+) -> Option<(&'static str, String)> {
     let name = host::resolve(&destination.host, namespace);
     let Some(service) = store.service(&name, namespace) else {
         return Some((
@@ -109,18 +157,7 @@ fn broken(store: &Store, namespace: &str, destination: &Destination) -> Option<(
         }
     }
     let subset = &destination.subset;
-    if subset.is_empty() {
-        return None;
-    }
-    // Rules for some clients only, and those that only other namespaces see, count too: they are somebody's.
-    let has = |object: &AnyObject| match object {
-        AnyObject::DestinationRule(rule) => {
-            host::covers(&host::resolve(&rule.spec.host, &rule.meta.namespace), &name)
-                && rule.spec.subsets.iter().any(|s| s.name == *subset)
-        }
-        _ => false,
-    };
-    (!store.objects().iter().any(|o| has(o))).then(|| {
+    (!subset.is_empty() && !subsets.has(&name, subset)).then(|| {
         let text = format!("no DestinationRule for {name} has the subset {subset:?}; requests get 503");
         ("subset", text)
     })

@@ -128,7 +128,7 @@ fn of_selected(service: &Service, workloads: &Workloads) -> Endpoints {
         if !(workload.ready || service.publish_not_ready) {
             continue;
         }
-        let Some(address) = workload.addresses.first() else {
+        let Some(address) = workload.addresses.first().filter(|a| service.takes(a)) else {
             continue;
         };
         for port in &service.ports {
@@ -167,7 +167,8 @@ fn of_name(service: &Service, name: &str) -> Endpoints {
 
 fn of_slices(service: &Service, slices: &[&EndpointSlice], workloads: &Workloads) -> Endpoints {
     let mut endpoints = Endpoints::new();
-    for slice in slices {
+    // Istio and Envoy take no names by EDS.
+    for slice in slices.iter().filter(|s| s.address_type != "FQDN") {
         for slice_port in slice.ports.iter().flatten() {
             let name = slice_port.name.as_deref().unwrap_or_default();
             let Some(number) = slice_port.port.and_then(|p| u16::try_from(p).ok()) else {
@@ -205,7 +206,8 @@ fn of_listed(service: &Service, entry: &Object<ServiceEntry>) -> Endpoints {
     let by_name = matches!(service.resolution, Resolution::StrictDns | Resolution::LogicalDns);
     for port in &service.ports {
         let list = endpoints.entry(port.number).or_default();
-        for spec in &entry.spec.endpoints {
+        // One with a network alone is reached by that network's gateway, which is not in force yet.
+        for spec in entry.spec.endpoints.iter().filter(|e| service.takes(&e.address)) {
             let workload = Workload::of_entry_spec(spec, &entry.meta.name, &service.namespace);
             if let Some(number) = target_port(port, &workload) {
                 list.push(Endpoint {

@@ -6,6 +6,7 @@
 pub mod endpoint;
 pub mod host;
 pub mod protocol;
+pub mod routing;
 pub mod rules;
 pub mod service;
 #[cfg(test)]
@@ -21,7 +22,8 @@ use mesh_api::k8s::{EndpointSlice, Node, Secret};
 pub use mesh_api::mesh_config::MeshConfig;
 
 use endpoint::{Endpoints, Workloads};
-use rules::{Mtls, PeerAuthentications, Routing, TrafficRule, TrafficRules, age};
+use routing::{Routing, Routings};
+use rules::{Mtls, PeerAuthentications, TrafficRule, TrafficRules, age};
 use service::Service;
 use workload::Workload;
 
@@ -35,7 +37,7 @@ pub struct Store {
     services: BTreeMap<String, Vec<Arc<Service>>>,
     /// By (host, namespace).
     endpoints: HashMap<(String, String), Arc<Endpoints>>,
-    routings: Vec<Arc<Routing>>,
+    routings: Routings,
     rules: TrafficRules,
     authentications: PeerAuthentications,
     gateways: Vec<Object<Gateway>>,
@@ -79,7 +81,7 @@ impl Store {
             .collect();
 
         Store {
-            routings: routings.into_iter().map(|r| Arc::new(Routing::of(r))).collect(),
+            routings: Routings::build(routings),
             rules: TrafficRules::build(rules),
             authentications: PeerAuthentications::build(authentications),
             mesh,
@@ -165,13 +167,28 @@ impl Store {
             .map_or(&NONE, |e| e)
     }
 
-    /// VirtualServices that a namespace sees, oldest first.
-    pub fn routings(&self, namespace: &str) -> impl Iterator<Item = &Arc<Routing>> {
+    /// VirtualServices of a gateway (`mesh`, or `namespace/name`) that a namespace sees, oldest first.
+    pub fn routings_at<'a>(
+        &'a self,
+        gateway: &str,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<Routing>> + use<'a> {
+        self.routings.at(gateway).filter(move |r| self.sees(r, namespace))
+    }
+
+    /// VirtualServices of all sidecars that a namespace sees and that name this host, or a wildcard around it; oldest first.
+    pub fn routings_of<'a>(
+        &'a self,
+        host: &str,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<Routing>> + use<'a> {
+        self.routings.of_host(host).filter(move |r| self.sees(r, namespace))
+    }
+
+    fn sees(&self, routing: &Routing, namespace: &str) -> bool {
+        let object = &routing.object;
         let default = &self.mesh.default_virtual_service_export_to;
-        self.routings.iter().filter(move |r| {
-            let object = &r.object;
-            host::visible(&object.spec.export_to, default, &object.meta.namespace, namespace)
-        })
+        host::visible(&object.spec.export_to, default, &object.meta.namespace, namespace)
     }
 
     /// The DestinationRule that a client uses for a service.
@@ -255,18 +272,23 @@ fn services(objects: &[Arc<AnyObject>], workloads: &Workloads) -> (Services, All
         let endpoints = endpoint::of_kubernetes(&service, own, workloads);
         found.push((service, endpoints));
     }
+    let key = |s: &Service| (s.host.clone(), s.namespace.clone());
+    let mut known: HashMap<(String, String), usize> = found
+        .iter()
+        .enumerate()
+        .map(|(index, (s, _))| (key(s), index))
+        .collect();
     let mut entries: Vec<_> = of_kind!(objects, ServiceEntry).collect();
     entries.sort_by(|a, b| age(&a.meta).cmp(&age(&b.meta)));
     for entry in entries {
         for service in Service::of_entry(entry) {
             let endpoints = endpoint::of_entry(&service, entry, workloads);
             // Several ServiceEntries of a namespace may add ports and endpoints to one host.
-            let same = found
-                .iter_mut()
-                .find(|(s, _)| s.host == service.host && s.namespace == service.namespace);
-            match same {
-                Some((old, old_endpoints)) => merge(old, old_endpoints, &service, endpoints),
-                None => found.push((service, endpoints)),
+            if let Some((old, old_endpoints)) = known.get(&key(&service)).and_then(|i| found.get_mut(*i)) {
+                merge(old, old_endpoints, &service, endpoints);
+            } else {
+                known.insert(key(&service), found.len());
+                found.push((service, endpoints));
             }
         }
     }

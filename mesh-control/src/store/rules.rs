@@ -1,12 +1,9 @@
-//! VirtualServices, DestinationRules and PeerAuthentications in the form in which they are looked up.
+//! DestinationRules and PeerAuthentications in the form in which they are looked up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use mesh_api::istio::{
-    DestinationRule, MutualTlsMode, Object, ObjectMeta, PeerAuthentication, Subset, TrafficPolicy, VirtualService,
-};
-use mesh_api::names;
+use mesh_api::istio::{DestinationRule, MutualTlsMode, Object, ObjectMeta, PeerAuthentication, Subset, TrafficPolicy};
 
 use super::host;
 use super::workload::selects;
@@ -14,52 +11,6 @@ use super::workload::selects;
 /// Order in which objects that speak for one thing are asked: the oldest first, then by name and namespace.
 pub fn age(meta: &ObjectMeta) -> (Option<jiff::Timestamp>, &str, &str) {
     (meta.creation_timestamp, &meta.name, &meta.namespace)
-}
-
-/// A VirtualService with its names completed.
-#[derive(Debug, Clone)]
-pub struct Routing {
-    /// The object.
-    pub object: Object<VirtualService>,
-    /// `hosts`, completed.
-    pub hosts: Vec<String>,
-    /// `gateways`, completed; `mesh` if there are none.
-    pub gateways: Vec<String>,
-}
-
-impl Routing {
-    /// Completes an object's names.
-    pub fn of(object: &Object<VirtualService>) -> Self {
-        let namespace = &object.meta.namespace;
-        let gateways = if object.spec.gateways.is_empty() {
-            vec![names::MESH_GATEWAY.to_owned()]
-        } else {
-            object
-                .spec
-                .gateways
-                .iter()
-                .map(|g| host::resolve_gateway(g, namespace))
-                .collect()
-        };
-        Routing {
-            hosts: object.spec.hosts.iter().map(|h| host::resolve(h, namespace)).collect(),
-            gateways,
-            object: object.clone(),
-        }
-    }
-
-    /// `VirtualService shop/catalog`, for messages.
-    pub fn name(&self) -> String {
-        format!(
-            "VirtualService {}/{}",
-            self.object.meta.namespace, self.object.meta.name
-        )
-    }
-
-    /// What Istio's metadata calls the object.
-    pub fn config(&self) -> String {
-        config_path("virtual-service", &self.object.meta)
-    }
 }
 
 /// Istio's name of an object in resource metadata.
@@ -93,61 +44,67 @@ impl TrafficRule {
         config_path("destination-rule", &self.meta)
     }
 
+    /// Nobody outside of the rule's own namespace can use it.
+    fn is_private(&self, default_export: &[String]) -> bool {
+        let export_to = if self.export_to.is_empty() {
+            default_export
+        } else {
+            &self.export_to
+        };
+        self.selector.is_some() || export_to == ["."]
+    }
+
     /// `DestinationRule shop/catalog`, for messages.
     pub fn name(&self) -> String {
         format!("DestinationRule {}/{}", self.meta.namespace, self.meta.name)
     }
 }
 
-/// DestinationRules by namespace, the most specific hosts first.
+/// DestinationRules by namespace.
 #[derive(Debug, Clone, Default)]
-pub struct TrafficRules(BTreeMap<String, Vec<Arc<TrafficRule>>>);
+pub struct TrafficRules(HashMap<String, OfNamespace>);
+
+/// Rules of one namespace; under one host those for chosen clients come first, then the oldest.
+#[derive(Debug, Clone, Default)]
+struct OfNamespace {
+    /// By full name.
+    exact: HashMap<String, Vec<Arc<TrafficRule>>>,
+    /// For wildcards, the most specific first.
+    wildcards: Vec<Arc<TrafficRule>>,
+}
 
 impl TrafficRules {
     /// Merges and sorts; `rules` come oldest first.
     pub fn build<'a>(rules: impl IntoIterator<Item = &'a Object<DestinationRule>>) -> Self {
-        let mut by_namespace: BTreeMap<String, Vec<TrafficRule>> = BTreeMap::new();
+        let mut by_host: BTreeMap<(String, String), Vec<TrafficRule>> = BTreeMap::new();
         for object in rules {
-            let spec = &object.spec;
-            let list = by_namespace.entry(object.meta.namespace.clone()).or_default();
-            let host = host::resolve(&spec.host, &object.meta.namespace);
-            let selector = spec.workload_selector.as_ref().map(|s| s.match_labels.clone());
-            let same = list
-                .iter_mut()
-                .find(|r| r.host == host && r.selector == selector && r.export_to == spec.export_to);
-            if let Some(merged) = same {
-                if merged.policy.is_none() {
-                    merged.policy.clone_from(&spec.traffic_policy);
-                }
-                for subset in &spec.subsets {
-                    if merged.subsets.iter().all(|s| s.name != subset.name) {
-                        merged.subsets.push(subset.clone());
-                    }
-                }
+            let host = host::resolve(&object.spec.host, &object.meta.namespace);
+            let list = by_host
+                .entry((object.meta.namespace.clone(), host.clone()))
+                .or_default();
+            add(list, object, host);
+        }
+        let mut all: HashMap<String, OfNamespace> = HashMap::new();
+        for ((namespace, host), mut list) in by_host {
+            list.sort_by_key(|r| r.selector.is_none());
+            let list = list.into_iter().map(Arc::new);
+            let of_namespace = all.entry(namespace).or_default();
+            if host.starts_with('*') {
+                of_namespace.wildcards.extend(list);
             } else {
-                list.push(TrafficRule {
-                    meta: object.meta.clone(),
-                    host,
-                    policy: spec.traffic_policy.clone(),
-                    subsets: spec.subsets.clone(),
-                    export_to: spec.export_to.clone(),
-                    selector,
-                });
+                of_namespace.exact.insert(host, list.collect());
             }
         }
-        TrafficRules(
-            by_namespace
-                .into_iter()
-                .map(|(namespace, mut list)| {
-                    // Rules for chosen clients come before those for all; the sort is stable, the oldest stay first.
-                    list.sort_by_key(|r| std::cmp::Reverse((host::specificity(&r.host), r.selector.is_some())));
-                    (namespace, list.into_iter().map(Arc::new).collect())
-                })
-                .collect(),
-        )
+        for of_namespace in all.values_mut() {
+            of_namespace
+                .wildcards
+                .sort_by_key(|r| (std::cmp::Reverse(host::specificity(&r.host)), r.selector.is_none()));
+        }
+        TrafficRules(all)
     }
 
-    /// The rule for a host: of the client's namespace, else of the service's, else of the root namespace.
+    /// The rule for a host: of the client's namespace, else of the service's, else of the root namespace. What the root
+    /// namespace exports is the mesh's default, so that its own clients (gateways, as a rule) ask for it last, too.
     pub fn find(
         &self,
         host: &str,
@@ -157,20 +114,59 @@ impl TrafficRules {
         root: &str,
         default_export: &[String],
     ) -> Option<&Arc<TrafficRule>> {
-        [client_namespace, service_namespace, root]
-            .iter()
-            .find_map(|namespace| {
-                self.0.get(*namespace)?.iter().find(|rule| {
-                    // A selector chooses clients of the rule's own namespace only.
-                    let chosen = rule
-                        .selector
-                        .as_ref()
-                        .is_none_or(|s| *namespace == client_namespace && selects(s, client_labels));
-                    chosen
-                        && host::covers(&rule.host, host)
+        let own = self.in_namespace(client_namespace, host, |rule| {
+            let chosen = rule.selector.as_ref().is_none_or(|s| selects(s, client_labels));
+            chosen && (client_namespace != root || rule.is_private(default_export))
+        });
+        own.or_else(|| {
+            [service_namespace, root].into_iter().find_map(|namespace| {
+                // A selector chooses clients of the rule's own namespace only.
+                self.in_namespace(namespace, host, |rule| {
+                    rule.selector.is_none()
                         && host::visible(&rule.export_to, default_export, namespace, client_namespace)
                 })
             })
+        })
+    }
+
+    fn in_namespace(
+        &self,
+        namespace: &str,
+        host: &str,
+        takes: impl Fn(&TrafficRule) -> bool,
+    ) -> Option<&Arc<TrafficRule>> {
+        let rules = self.0.get(namespace)?;
+        let exact = rules.exact.get(host).into_iter().flatten();
+        let around = rules.wildcards.iter().filter(|r| host::covers(&r.host, host));
+        exact.chain(around).find(|rule| takes(rule))
+    }
+}
+
+/// Merges a rule into those of its namespace and host that are for the same clients.
+fn add(list: &mut Vec<TrafficRule>, object: &Object<DestinationRule>, host: String) {
+    let spec = &object.spec;
+    let selector = spec.workload_selector.as_ref().map(|s| s.match_labels.clone());
+    let same = list
+        .iter_mut()
+        .find(|r| r.selector == selector && r.export_to == spec.export_to);
+    let Some(merged) = same else {
+        list.push(TrafficRule {
+            meta: object.meta.clone(),
+            host,
+            policy: spec.traffic_policy.clone(),
+            subsets: spec.subsets.clone(),
+            export_to: spec.export_to.clone(),
+            selector,
+        });
+        return;
+    };
+    if merged.policy.is_none() {
+        merged.policy.clone_from(&spec.traffic_policy);
+    }
+    for subset in &spec.subsets {
+        if merged.subsets.iter().all(|s| s.name != subset.name) {
+            merged.subsets.push(subset.clone());
+        }
     }
 }
 

@@ -194,6 +194,14 @@ impl Service {
         self.ports.iter().find(|p| p.number == number)
     }
 
+    /// Whether an endpoint may have this address: names are resolved by the proxy for DNS services only.
+    pub fn takes(&self, address: &str) -> bool {
+        let by_name = matches!(self.resolution, Resolution::StrictDns | Resolution::LogicalDns);
+        (by_name && !address.is_empty())
+            || address.starts_with("unix://")
+            || address.parse::<std::net::IpAddr>().is_ok()
+    }
+
     /// Addresses by which clients reach it: its own, else (where the caller's DNS gives it out) the one made here.
     /// Kubernetes Services always have one, so theirs does not depend on the caller.
     pub fn addresses(&self, dns_capture: bool) -> Vec<IpNet> {

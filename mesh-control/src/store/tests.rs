@@ -213,3 +213,46 @@ fn a_namespace_sees_its_own_service_first_and_no_hidden_ones() {
     assert_eq!(seen("c").as_deref(), Some("c"));
     assert_eq!(seen("elsewhere").as_deref(), Some("b"));
 }
+
+#[test]
+fn a_rule_of_the_whole_mesh_comes_last_for_gateways_in_the_root_namespace_too() {
+    let created = "2024-01-01T00:00:00Z";
+    let wide = rule("istio-system", "wide", created, json!({"host": "*.local"}));
+    let own = rule("shop", "own", created, json!({"host": "web"}));
+    let private = rule(
+        "istio-system",
+        "private",
+        created,
+        json!({"host": WEB, "exportTo": ["."]}),
+    );
+    let name = |objects: Vec<Value>, client: &str| {
+        let all = store(
+            objects
+                .into_iter()
+                .chain([service("web", json!({"ports": [{"port": 80}]}))]),
+        );
+        let service = all.service(WEB, client).expect("the service");
+        all.rule(service, client, &labels(&[])).map(|r| r.meta.name.clone())
+    };
+    let both = || vec![wide.clone(), own.clone()];
+    assert_eq!(name(both(), "istio-system").as_deref(), Some("own"));
+    assert_eq!(name(vec![wide.clone()], "istio-system").as_deref(), Some("wide"));
+    let with_private = [both(), vec![private]].concat();
+    assert_eq!(name(with_private.clone(), "istio-system").as_deref(), Some("private"));
+    assert_eq!(name(with_private, "shop").as_deref(), Some("own"));
+}
+
+#[test]
+fn names_are_no_endpoints_where_nobody_resolves_them() {
+    let spec = json!({"selector": {"app": "web"}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]});
+    let entry = |address: &str| {
+        json!({"apiVersion": "networking.istio.io/v1", "kind": "WorkloadEntry",
+            "metadata": {"name": address, "namespace": "shop"}, "spec": {"address": address, "labels": {"app": "web"}}})
+    };
+    let selected = store([service("web", spec.clone()), entry("vm.example.org"), entry("10.0.0.7")]);
+    assert_eq!(endpoints(&selected, WEB, 80), [("10.0.0.7".to_owned(), 8080)]);
+    let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {"name": "web-f", "namespace": "shop", "labels": {"kubernetes.io/service-name": "web"}},
+        "addressType": "FQDN", "ports": [{"name": "http", "port": 80}], "endpoints": [{"addresses": ["vm.example.org"]}]});
+    assert_eq!(endpoints(&store([service("web", spec), slice]), WEB, 80), []);
+}

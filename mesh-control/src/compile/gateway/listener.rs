@@ -30,7 +30,12 @@ pub(super) fn listener(ctx: &Context<'_>, port: &Port<'_>, out: &mut Compiled) {
                 .flat_map(|s| tls_server(ctx, port, s, bind, out))
                 .collect()
         }
-        Speaks::Tcp => tcp(ctx, port),
+        Speaks::Tcp => {
+            if port.servers.iter().any(ServerRef::terminates) {
+                filters.push(inspect::tls(&[]));
+            }
+            port.servers.iter().flat_map(|s| tcp_server(ctx, s)).collect()
+        }
     };
     if chains.is_empty() {
         return;
@@ -191,21 +196,13 @@ fn terminated(ctx: &Context<'_>, server: &ServerRef<'_>) -> Vec<listener::Filter
     chains
 }
 
-fn tcp(ctx: &Context<'_>, port: &Port<'_>) -> Vec<listener::FilterChain> {
-    let mut chains = Vec::new();
-    for server in &port.servers {
-        let mut found = tcp_rules(ctx, server);
-        if server.terminates()
-            && let Some(socket) = tls::socket(ctx, server, false)
-        {
-            for chain in &mut found {
-                chain.transport_socket = Some(socket.clone());
-                chain.transport_socket_connect_timeout = seconds(15);
-            }
-        }
-        chains.extend(found);
+/// Chains of a server for opaque bytes, in the clear or inside TLS that ends here.
+fn tcp_server(ctx: &Context<'_>, server: &ServerRef<'_>) -> Vec<listener::FilterChain> {
+    if server.terminates() {
+        terminated(ctx, server)
+    } else {
+        tcp_rules(ctx, server)
     }
-    chains
 }
 
 fn tcp_rules(ctx: &Context<'_>, server: &ServerRef<'_>) -> Vec<listener::FilterChain> {

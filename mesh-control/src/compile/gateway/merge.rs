@@ -7,7 +7,7 @@ use mesh_api::istio::{Gateway, Object, Server, ServerTlsMode};
 use super::super::context::Context;
 use crate::store::host;
 use crate::store::protocol::Protocol;
-use crate::store::rules::Routing;
+use crate::store::routing::Routing;
 use crate::store::service::TargetPort;
 
 /// A server of a Gateway object.
@@ -40,7 +40,7 @@ pub(super) struct Port<'a> {
     pub(super) servers: Vec<ServerRef<'a>>,
 }
 
-impl ServerRef<'_> {
+impl<'a> ServerRef<'a> {
     /// `namespace/name`, as VirtualServices name it.
     pub(super) fn gateway_name(&self) -> String {
         format!("{}/{}", self.gateway.meta.namespace, self.gateway.meta.name)
@@ -87,7 +87,7 @@ impl ServerRef<'_> {
     }
 
     /// Hosts without their namespaces.
-    pub(super) fn hosts(&self) -> Vec<&str> {
+    pub(super) fn hosts(&self) -> Vec<&'a str> {
         let hosts = self.server.hosts.iter();
         hosts
             .map(|h| h.rsplit_once('/').map_or(h.as_str(), |(_, h)| h))
@@ -115,10 +115,7 @@ pub(super) fn bound<'a>(
 ) -> impl Iterator<Item = (&'a Routing, Vec<&'a str>)> {
     let name = server.gateway_name();
     let server = *server;
-    ctx.store.routings(ctx.namespace).filter_map(move |routing| {
-        if !routing.gateways.contains(&name) {
-            return None;
-        }
+    ctx.store.routings_at(&name, ctx.namespace).filter_map(move |routing| {
         let namespace = &routing.object.meta.namespace;
         let hosts: Vec<&str> = routing
             .hosts
@@ -133,9 +130,11 @@ pub(super) fn bound<'a>(
 /// All ports of the gateway. A server that does not fit the older ones on its port is reported and left out.
 pub(super) fn ports<'a>(ctx: &'a Context<'_>) -> Vec<Port<'a>> {
     let mut found: BTreeMap<(String, u16), Port<'a>> = BTreeMap::new();
-    let mut tls_hosts: BTreeSet<(u16, String)> = BTreeSet::new();
+    // By address, port and host.
+    let mut tls_hosts: BTreeSet<(&str, u16, &str)> = BTreeSet::new();
     for gateway in ctx.store.gateways(ctx.labels) {
         for (index, server) in gateway.spec.servers.iter().enumerate() {
+            let bind = server.bind.as_str();
             let server = ServerRef { gateway, server, index };
             for number in listen_ports(ctx, server.port()) {
                 let key = (server.server.bind.clone(), number);
@@ -162,11 +161,8 @@ pub(super) fn ports<'a>(ctx: &'a Context<'_>) -> Vec<Port<'a>> {
                     continue;
                 }
                 if speaks == Speaks::Tls {
-                    let twice = server
-                        .hosts()
-                        .into_iter()
-                        .find(|h| !tls_hosts.insert((number, (*h).to_owned())));
-                    if let Some(host) = twice {
+                    let hosts = server.hosts();
+                    if let Some(host) = hosts.iter().find(|h| tls_hosts.contains(&(bind, number, **h))) {
                         server.warn(
                             ctx,
                             ".hosts",
@@ -174,6 +170,7 @@ pub(super) fn ports<'a>(ctx: &'a Context<'_>) -> Vec<Port<'a>> {
                         );
                         continue;
                     }
+                    tls_hosts.extend(hosts.into_iter().map(|h| (bind, number, h)));
                 }
                 port.servers.push(server);
             }

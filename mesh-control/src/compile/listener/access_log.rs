@@ -77,13 +77,15 @@ fn log(ctx: &Context<'_>, filter: Option<accesslog::AccessLogFilter>) -> Option<
     let format = match mesh.access_log_encoding {
         AccessLogEncoding::Json => Format::JsonFormat(json_format(ctx)),
         AccessLogEncoding::Text => {
-            let line = if mesh.access_log_format.is_empty() {
-                DEFAULT_TEXT
-            } else {
-                &mesh.access_log_format
+            let mut line = match mesh.access_log_format.as_str() {
+                "" => DEFAULT_TEXT.to_owned(),
+                own => own.to_owned(),
             };
+            if !line.ends_with('\n') {
+                line.push('\n');
+            }
             Format::TextFormatSource(core::DataSource {
-                specifier: Some(core::data_source::Specifier::InlineString(line.to_owned())),
+                specifier: Some(core::data_source::Specifier::InlineString(line)),
                 ..Default::default()
             })
         }

@@ -1,5 +1,10 @@
 //! One outbound listener in the making: an address and port, and everything that services want there.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use prost::Message;
+
 use super::super::context::Context;
 use super::super::pb::{address, core, listener, off};
 use super::http::{Routes, Side, manager};
@@ -12,19 +17,24 @@ pub(super) struct Slot {
     pub(super) http: Option<String>,
     /// Opaque chains with different conditions, the first service first.
     pub(super) opaque: Vec<listener::FilterChain>,
+    /// Conditions of those chains, encoded, with their places.
+    conditions: HashMap<Vec<u8>, usize>,
 }
 
 impl Slot {
-    /// Adds an opaque chain; one under the same condition stays as it is, and the caller is told.
+    /// Adds an opaque chain; another under the same condition stays as it is, and the caller is told.
     pub(super) fn add(&mut self, chain: listener::FilterChain) -> bool {
-        let taken = self
-            .opaque
-            .iter()
-            .any(|c| c.filter_chain_match == chain.filter_chain_match);
-        if !taken {
-            self.opaque.push(chain);
+        // A chain without a condition takes what one with an empty condition takes.
+        let condition = chain.filter_chain_match.as_ref().map(Message::encode_to_vec);
+        match self.conditions.entry(condition.unwrap_or_default()) {
+            Entry::Vacant(entry) => {
+                entry.insert(self.opaque.len());
+                self.opaque.push(chain);
+                true
+            }
+            // A VirtualService for several hosts brings the same chain for each of them.
+            Entry::Occupied(entry) => self.opaque.get(*entry.get()) == Some(&chain),
         }
-        !taken
     }
 
     /// The listener. It binds no port: `virtualOutbound` hands connections to it.

@@ -11,7 +11,7 @@ use super::super::pb::{always, core, fraction, origin, route, time};
 use super::headers::Changes;
 use super::{action, filters, matching, retry};
 use crate::store::host;
-use crate::store::rules::Routing;
+use crate::store::routing::Routing;
 use crate::store::service::Service;
 use crate::store::workload::selects;
 

@@ -11,7 +11,7 @@ use super::{status, table, to_cluster, to_service, virtual_host};
 use crate::compile::context::Context;
 use crate::compile::pb::route;
 use crate::store::host;
-use crate::store::rules::Routing;
+use crate::store::routing::Routing;
 use crate::store::service::Service;
 
 /// Port of hosts that VirtualServices name and no service has: there is nothing else to take it from.
@@ -24,18 +24,20 @@ pub(in super::super) fn sidecar(ctx: &Context<'_>, name: &str) -> route::RouteCo
         None => (None, name),
     };
     let port = port.parse().unwrap_or_default();
-    let services: BTreeMap<&str, &Arc<Service>> = ctx
-        .store
-        .services(ctx.namespace)
-        .filter(|s| single.is_none_or(|host| s.host == host))
-        .filter(|s| {
-            s.port(port)
-                .is_some_and(|p| p.protocol.is_http() || p.protocol.is_auto())
-        })
+    let speaks_http = |s: &&Arc<Service>| {
+        let port = s.port(port);
+        port.is_some_and(|p| p.protocol.is_http() || p.protocol.is_auto())
+    };
+    let found: Vec<&Arc<Service>> = match single {
+        Some(host) => ctx.store.service(host, ctx.namespace).into_iter().collect(),
+        None => ctx.store.services(ctx.namespace).collect(),
+    };
+    let services: BTreeMap<&str, &Arc<Service>> = found
+        .into_iter()
+        .filter(speaks_http)
         .map(|s| (s.host.as_str(), s))
         .collect();
 
-    let claims = claims(ctx, &services, port, single.is_none());
     let gateways = [names::MESH_GATEWAY.to_owned()];
     let source = Source {
         gateways: &gateways,
@@ -43,7 +45,7 @@ pub(in super::super) fn sidecar(ctx: &Context<'_>, name: &str) -> route::RouteCo
     };
     let mut hosts = Hosts::default();
     for (host, service) in &services {
-        let routes = claims.get(*host).map(|r| routes(ctx, r, &source)).unwrap_or_default();
+        let routes = claim(ctx, host).map(|r| routes(ctx, r, &source)).unwrap_or_default();
         let routes = if routes.is_empty() {
             vec![to_service(ctx, service, port)]
         } else {
@@ -56,57 +58,49 @@ pub(in super::super) fn sidecar(ctx: &Context<'_>, name: &str) -> route::RouteCo
         };
         hosts.add(ctx, host, port, domains, routes);
     }
-    for (host, routing) in &claims {
-        if !services.contains_key(host.as_str()) {
-            hosts.add(ctx, host, port, vec![host.clone()], routes(ctx, routing, &source));
-        }
-    }
     if single.is_none() {
+        if port == PORT_OF_UNKNOWN_HOSTS {
+            for (host, routing) in without_service(ctx, &services) {
+                hosts.add(ctx, host, port, vec![host.to_owned()], routes(ctx, routing, &source));
+            }
+        }
         hosts.list.push(unknown(ctx));
     }
     table(name, hosts.list)
 }
 
-/// Which VirtualService speaks for which host: names before wildcards, long wildcards before short ones, and the oldest first.
-fn claims<'a>(
-    ctx: &'a Context<'_>,
-    services: &BTreeMap<&str, &Arc<Service>>,
-    port: u16,
-    unknown_too: bool,
-) -> BTreeMap<String, &'a Arc<Routing>> {
-    let mut wanted: Vec<(&String, &Arc<Routing>)> = ctx
-        .store
-        .routings(ctx.namespace)
-        .filter(|r| !r.object.spec.http.is_empty() && concerns_mesh(r))
-        .flat_map(|r| r.hosts.iter().map(move |h| (h, r)))
-        .collect();
-    wanted.sort_by_key(|(host, _)| std::cmp::Reverse(host::specificity(host)));
-
-    let mut claims: BTreeMap<String, &Arc<Routing>> = BTreeMap::new();
-    for (pattern, routing) in wanted {
-        let covered: Vec<&str> = if pattern.starts_with('*') {
-            services.keys().copied().filter(|h| host::covers(pattern, h)).collect()
-        } else {
-            services
-                .get_key_value(pattern.as_str())
-                .map(|(h, _)| *h)
-                .into_iter()
-                .collect()
-        };
-        for host in &covered {
-            claims.entry((*host).to_owned()).or_insert(routing);
-        }
-        let known_elsewhere = ctx.store.service(pattern, ctx.namespace).is_some();
-        if covered.is_empty() && unknown_too && !known_elsewhere && port == PORT_OF_UNKNOWN_HOSTS && pattern != "*" {
-            claims.entry(pattern.clone()).or_insert(routing);
-        }
-    }
-    claims
+/// The VirtualService that speaks for a service: one that names the host before wildcards, long wildcards before short
+/// ones, and the oldest first.
+fn claim<'a>(ctx: &'a Context<'_>, host: &str) -> Option<&'a Arc<Routing>> {
+    let nearest = |r: &Routing| {
+        let around = r.hosts.iter().filter(|h| host::covers(h, host));
+        around.map(|h| host::specificity(h)).max()
+    };
+    let http = ctx.store.routings_of(host, ctx.namespace).filter(|r| has_http(r));
+    // Of equal ones the first counts, which is the oldest.
+    http.min_by_key(|r| std::cmp::Reverse(nearest(r)))
 }
 
-/// Whether any rule of a VirtualService is for sidecars.
-pub(super) fn concerns_mesh(routing: &Routing) -> bool {
-    routing.gateways.iter().any(|g| g == names::MESH_GATEWAY)
+/// Hosts that VirtualServices name and that are no service's, each with the oldest of them.
+fn without_service<'a>(
+    ctx: &'a Context<'_>,
+    services: &BTreeMap<&str, &Arc<Service>>,
+) -> BTreeMap<&'a str, &'a Arc<Routing>> {
+    let mut found = BTreeMap::new();
+    let all = ctx.store.routings_at(names::MESH_GATEWAY, ctx.namespace);
+    for routing in all.filter(|r| has_http(r)) {
+        for host in routing.hosts.iter().filter(|h| *h != "*") {
+            let covers_one = || host.starts_with('*') && services.keys().any(|s| host::covers(host, s));
+            if ctx.store.service(host, ctx.namespace).is_none() && !covers_one() {
+                found.entry(host.as_str()).or_insert(routing);
+            }
+        }
+    }
+    found
+}
+
+fn has_http(routing: &Routing) -> bool {
+    !routing.object.spec.http.is_empty()
 }
 
 /// Virtual hosts, each domain in one of them only: Envoy refuses a table that has one twice.

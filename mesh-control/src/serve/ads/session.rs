@@ -160,11 +160,7 @@ impl Session {
         }
         let watch = self.watches.entry(type_url.clone()).or_default();
         for name in &ask.unsubscribe {
-            if name == "*" {
-                watch.wildcard = false;
-            } else {
-                watch.unsubscribe(name);
-            }
+            watch.unsubscribe(name);
         }
         let everything = ask.subscribe.iter().any(|n| n == "*")
             || (first && ask.subscribe.is_empty() && wildcard_by_default(&type_url));

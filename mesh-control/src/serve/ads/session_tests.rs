@@ -308,3 +308,51 @@ fn an_unanswered_response_holds_back_newer_ones_of_its_type_for_a_while() {
     let pushes = session.tick(late);
     assert_eq!(pushes.iter().map(show).collect::<Vec<_>>(), ["cds +a=2"]);
 }
+
+/// The first request of a type, and the nonce of its answer.
+fn opened(session: &mut Session, type_url: &str, now: Instant) -> u64 {
+    let ask = Ask {
+        type_url: type_url.to_owned(),
+        ..Ask::default()
+    };
+    session.ask(ask, now).first().expect("an answer").nonce
+}
+
+#[test]
+fn an_answer_settles_the_responses_before_it_too() {
+    let now = Instant::now();
+    let mut session = Session::new(resources(&[(CLUSTER, &[("a", "1")])]), now);
+    opened(&mut session, CLUSTER, now);
+    // Late by then, so the next version goes out all the same.
+    let later = now + Duration::from_secs(6);
+    let second = session.update(resources(&[(CLUSTER, &[("a", "2")])]), later);
+    let nonce = second.first().expect("a push").nonce;
+    let ack = Ask {
+        type_url: CLUSTER.to_owned(),
+        nonce: Some(nonce),
+        ..Ask::default()
+    };
+    session.ask(ack, later);
+    assert!(session.settled(now), "nothing is waited for, whatever the time");
+}
+
+#[test]
+fn what_is_unsubscribed_by_name_and_wanted_by_wildcard_is_sent_again() {
+    let now = Instant::now();
+    let mut proxy = Proxy::connect(resources(&[(CLUSTER, &[("a", "1"), ("b", "1")])]));
+    proxy.now = now;
+    assert_eq!(proxy.subscribe(CLUSTER, &["*", "a"]), ["cds +a=1 +b=1"]);
+    let ask = Ask {
+        type_url: CLUSTER.to_owned(),
+        unsubscribe: vec!["a".to_owned()],
+        ..Ask::default()
+    };
+    assert_eq!(proxy.ask(ask), ["cds +a=1"]);
+    let ask = Ask {
+        type_url: CLUSTER.to_owned(),
+        unsubscribe: vec!["*".to_owned()],
+        ..Ask::default()
+    };
+    assert_eq!(proxy.ask(ask), [""; 0]);
+    assert_eq!(proxy.update(resources(&[(CLUSTER, &[("b", "2")])])), [""; 0]);
+}

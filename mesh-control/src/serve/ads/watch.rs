@@ -8,6 +8,8 @@ use super::resources::{ByName, Resource};
 
 /// A proxy that has not answered for this long is sent newer configuration all the same.
 const ACK_LIMIT: Duration = Duration::from_secs(5);
+/// Responses without an answer that are remembered; a proxy that answers none of them costs no more than this.
+const MOST_IN_FLIGHT: usize = 8;
 
 /// What the proxy holds under one name.
 #[derive(Debug, Clone)]
@@ -133,14 +135,19 @@ impl Watch {
         self.owes_answer = false;
         self.last_nonce = nonce;
         self.in_flight.insert(nonce, Sent { upserts: sent, at: now });
+        while self.in_flight.len() > MOST_IN_FLIGHT {
+            self.in_flight.pop_first();
+        }
         upserts
     }
 
-    /// The proxy's answer to a response.
+    /// The proxy's answer to a response. Answers come in the order of the responses, and a proxy may leave out all but the
+    /// last one (Envoy does, after a pause): older responses are answered with it.
     pub(super) fn answered(&mut self, nonce: u64, accepted: bool) -> Outcome {
         let Some(sent) = self.in_flight.remove(&nonce) else {
             return Outcome::Unknown;
         };
+        self.in_flight = self.in_flight.split_off(&nonce);
         if accepted {
             return Outcome::Accepted;
         }
@@ -167,8 +174,14 @@ impl Watch {
     }
 
     pub(super) fn unsubscribe(&mut self, name: &str) {
-        self.names.remove(name);
-        if !self.wildcard {
+        if name == "*" {
+            self.wildcard = false;
+            self.held.retain(|held, _| self.names.contains(held));
+            self.rejected.retain(|held, _| self.names.contains(held));
+        } else if self.names.remove(name) && self.wildcard {
+            // The proxy has forgotten it, and wants it all the same.
+            self.forced.insert(name.to_owned());
+        } else if !self.wildcard {
             self.held.remove(name);
             self.rejected.remove(name);
         }

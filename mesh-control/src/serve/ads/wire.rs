@@ -79,15 +79,19 @@ impl Wire for StateOfTheWorld {
         let nonce = nonce(&request.response_nonce);
         let none = BTreeSet::new();
         let before = session.names(&request.type_url).unwrap_or(&none);
+        let everything = request.resource_names.iter().any(|n| n == "*");
         let names: BTreeSet<String> = request.resource_names.into_iter().filter(|n| n != "*").collect();
-        // An answer to an older response says nothing about names: the proxy repeats them all in its next one.
-        let stale = nonce.is_some_and(|n| n != session.last_nonce(&request.type_url));
+        // An answer to an older response says nothing about names: the proxy repeats them all in its next one. Before the
+        // first response any nonce is that of an earlier stream, and the request is the first one of this.
+        let last = session.last_nonce(&request.type_url);
+        let stale = last != 0 && nonce.is_some_and(|n| n != last);
         let (subscribe, unsubscribe) = if stale {
             metrics::counter!("pilot_xds_expired_nonce").increment(1);
             (Vec::new(), Vec::new())
         } else {
+            let new = names.difference(before).cloned();
             (
-                names.difference(before).cloned().collect(),
+                new.chain(everything.then(|| "*".to_owned())).collect(),
                 before.difference(&names).cloned().collect(),
             )
         };
@@ -142,4 +146,49 @@ fn version(resources: &[(String, Resource)]) -> String {
         }
     }
     hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use mesh_api::envoy::type_url::{ENDPOINT, ROUTE};
+
+    use super::*;
+
+    fn request(type_url: &str, names: &[&str], nonce: &str) -> xds::DiscoveryRequest {
+        xds::DiscoveryRequest {
+            type_url: type_url.to_owned(),
+            resource_names: names.iter().map(|n| (*n).to_owned()).collect(),
+            response_nonce: nonce.to_owned(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_nonce_of_an_earlier_stream_does_not_hide_the_first_request() {
+        let session = Session::new(Arc::default(), Instant::now());
+        let ask = StateOfTheWorld::ask(request(ROUTE, &["80"], "17"), &session);
+        assert_eq!(ask.subscribe, ["80"]);
+    }
+
+    #[test]
+    fn an_answer_to_an_older_response_changes_no_names() {
+        let now = Instant::now();
+        let mut session = Session::new(Arc::default(), now);
+        let ask = StateOfTheWorld::ask(request(ROUTE, &["80"], ""), &session);
+        let sent = session.ask(ask, now).first().expect("an answer").nonce;
+        let stale = StateOfTheWorld::ask(request(ROUTE, &[], &(sent + 1).to_string()), &session);
+        assert_eq!(stale.unsubscribe, [""; 0]);
+        let present = StateOfTheWorld::ask(request(ROUTE, &[], &sent.to_string()), &session);
+        assert_eq!(present.unsubscribe, ["80"]);
+    }
+
+    #[test]
+    fn a_star_asks_for_everything_of_any_type() {
+        let session = Session::new(Arc::default(), Instant::now());
+        let ask = StateOfTheWorld::ask(request(ENDPOINT, &["*", "a"], ""), &session);
+        assert_eq!(ask.subscribe, ["a", "*"]);
+    }
 }
