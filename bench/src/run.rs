@@ -1,0 +1,245 @@
+//! Runs cases: every peer in turn, so that what else the machine does meets them all alike.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::cases::{Case, Hops, Load, Pace, Protocol};
+use crate::cli::scratch;
+use crate::load::h2load::Shape;
+use crate::load::{Outcome, Target, h2load, open, stream, wrk};
+use crate::machine::Machine;
+use crate::measure::{self, Cores};
+use crate::peers::{self, Peer, Plan, Ports, Process, Programs, Role};
+use crate::pki::Pki;
+use crate::report::{Report, Row, Sample};
+use crate::upstream::Upstream;
+
+/// A proxy that does not listen by then will not.
+const START_LIMIT: Duration = Duration::from_secs(90);
+
+/// How to run.
+pub(crate) struct Settings {
+    pub(crate) peers: Vec<Peer>,
+    pub(crate) repeat: u32,
+    pub(crate) seconds: u64,
+    pub(crate) quick: bool,
+    pub(crate) programs: Programs,
+    pub(crate) cores: Cores,
+}
+
+/// What a run holds on to.
+struct Bench<'a> {
+    settings: &'a Settings,
+    upstream: Upstream,
+    pki: Pki,
+    folder: &'a Path,
+    starts: u16,
+}
+
+/// Runs all cases and gives all figures. A peer that fails is left out of the case, with a word on why.
+pub(crate) fn run(cases: &[Case], settings: &Settings, machine: Machine) -> Result<Report> {
+    measure::pin(&settings.cores.load)?;
+    let folder = tempfile::tempdir().context("a folder for configuration")?;
+    let mut bench = Bench {
+        settings,
+        upstream: Upstream::start()?,
+        pki: Pki::make(&scratch(folder.path(), "pki")?)?,
+        folder: folder.path(),
+        starts: 0,
+    };
+    let mut rows: Vec<Row> = Vec::new();
+    for (number, case) in cases.iter().enumerate() {
+        for repeat in 1..=settings.repeat {
+            for peer in settings.peers.iter().filter(|p| p.can(case)) {
+                crate::progress(&format!(
+                    "[{}/{}] {}: {} ({repeat} of {})",
+                    number + 1,
+                    cases.len(),
+                    case.title,
+                    peer.name(),
+                    settings.repeat
+                ));
+                match bench.one(case, *peer) {
+                    Ok(samples) => add(&mut rows, case, *peer, samples),
+                    Err(error) => crate::progress(&format!("{} is left out of {}: {error:#}", peer.name(), case.name)),
+                }
+            }
+        }
+    }
+    Ok(Report { machine, rows })
+}
+
+fn add(rows: &mut Vec<Row>, case: &Case, peer: Peer, samples: Vec<(Load, Sample)>) {
+    for (load, sample) in samples {
+        let load = load.name();
+        let known = rows
+            .iter_mut()
+            .find(|r| r.case == case.name && r.load == load && r.peer == peer);
+        match known {
+            Some(row) => row.samples.push(sample),
+            None => rows.push(Row {
+                case: case.name,
+                title: case.title,
+                load,
+                peer,
+                samples: vec![sample],
+            }),
+        }
+    }
+}
+
+/// The proxies of one case, while they run.
+struct Running {
+    processes: Vec<Process>,
+    ready: Duration,
+    front: u16,
+}
+
+impl Bench<'_> {
+    /// One peer through all loads of a case.
+    fn one(&mut self, case: &Case, peer: Peer) -> Result<Vec<(Load, Sample)>> {
+        let running = self.start(case, peer)?;
+        let ids: Vec<u32> = running.processes.iter().map(Process::id).collect();
+        let target = Target {
+            address: ([127, 0, 0, 1], running.front).into(),
+            host: peers::asked_host(case.chain),
+            time: Duration::from_secs(self.settings.seconds),
+        };
+        std::thread::sleep(Duration::from_millis(300));
+        let idle_bytes = measure::resident(&ids);
+        let mut samples: Vec<(Load, Sample)> = Vec::new();
+        for load in &case.loads {
+            if self.settings.quick && !load.is_quick() {
+                continue;
+            }
+            let capacity = samples.first().map_or(0.0, |(_, s)| s.per_second);
+            self.load(
+                case,
+                &Target {
+                    time: Duration::from_millis(300),
+                    ..target.clone()
+                },
+                load,
+                capacity,
+            )
+            .context("warming up")?;
+            let before = measure::cpu(&ids);
+            let (outcome, resident_bytes) = match load {
+                Load::Idle { connections } => {
+                    stream::idle(&target, *connections, || (Outcome::default(), measure::resident(&ids)))?
+                }
+                _ => {
+                    let outcome = self.load(case, &target, load, capacity)?;
+                    (outcome, measure::resident(&ids))
+                }
+            };
+            let cpu = (measure::cpu(&ids) - before).as_secs_f64();
+            if outcome.operations == 0 && !matches!(load, Load::Idle { .. }) {
+                let words = running.processes.iter().map(Process::last_words).collect::<Vec<_>>();
+                bail!(
+                    "nothing succeeded under {} ({} errors)\n{}",
+                    load.name(),
+                    outcome.errors,
+                    words.join("\n")
+                );
+            }
+            samples.push((
+                *load,
+                Sample {
+                    per_second: outcome.operations as f64 / outcome.time.as_secs_f64().max(1e-9),
+                    cpu_us: cpu * 1e6 / outcome.operations.max(1) as f64,
+                    bytes_per_cpu_second: if cpu > 0.0 { outcome.bytes as f64 / cpu } else { 0.0 },
+                    errors: outcome.errors,
+                    latency: outcome.latency,
+                    idle_bytes,
+                    resident_bytes,
+                    ready_ms: running.ready.as_secs_f64() * 1e3,
+                },
+            ));
+        }
+        Ok(samples)
+    }
+
+    /// Starts the proxies on their core, the last of the row first, and waits until the row answers.
+    fn start(&mut self, case: &Case, peer: Peer) -> Result<Running> {
+        let upstream = match case.protocol {
+            Protocol::Http1 | Protocol::Https => self.upstream.http1,
+            Protocol::Http2 => self.upstream.http2,
+            Protocol::Tcp => self.upstream.tcp,
+        };
+        if peer == Peer::Direct {
+            return Ok(Running {
+                processes: Vec::new(),
+                ready: Duration::ZERO,
+                front: upstream.port(),
+            });
+        }
+        self.starts += 1;
+        let ports = Ports::of_start(self.starts);
+        let folder = scratch(self.folder, &format!("start-{}", self.starts))?;
+        let roles: &[Role] = match case.hops {
+            Hops::One => &[Role::Alone],
+            Hops::Pair => &[Role::Server, Role::Client],
+        };
+        let mut processes = Vec::new();
+        let mut ready = Duration::ZERO;
+        for role in roles {
+            let plan = Plan {
+                case,
+                role: *role,
+                ports,
+                upstream,
+                pki: &self.pki,
+                folder: &folder,
+                programs: &self.settings.programs,
+            };
+            measure::pin(&self.settings.cores.proxy)?;
+            let started = peers::start(peer, &plan);
+            measure::pin(&self.settings.cores.load)?;
+            let mut process = started?;
+            ready = ready.max(process.wait_for(plan.listen(), START_LIMIT)?);
+            processes.push(process);
+        }
+        Ok(Running {
+            processes,
+            ready,
+            front: ports.front(),
+        })
+    }
+
+    fn load(&self, case: &Case, target: &Target, load: &Load, capacity: f64) -> Result<Outcome> {
+        match load {
+            Load::Saturate {
+                connections,
+                streams,
+                body,
+                grpc,
+            } => {
+                if case.protocol == Protocol::Http2 {
+                    let shape = Shape {
+                        connections: *connections,
+                        streams: *streams,
+                        body: *body,
+                        grpc: *grpc,
+                    };
+                    h2load::run(target, shape, self.folder)
+                } else {
+                    wrk::run(target, *connections, *body, self.folder)
+                }
+            }
+            Load::Rate { connections, pace } => {
+                let rate = match pace {
+                    Pace::PerSecond(rate) => f64::from(*rate),
+                    Pace::OfCapacity(share) => capacity * share,
+                };
+                open::run(target, *connections, rate.max(1.0), 1024)
+            }
+            Load::Handshakes { connections } => stream::handshakes(target, *connections, &self.pki),
+            Load::Bulk => stream::bulk(target),
+            Load::RoundTrips { connections } => stream::round_trips(target, *connections),
+            Load::Idle { .. } => Ok(Outcome::default()),
+        }
+    }
+}
