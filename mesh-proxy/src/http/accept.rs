@@ -9,9 +9,10 @@ use super::codec::MAX_HEADERS;
 use super::grpc;
 use super::path::{Normalized, normalize};
 use super::reply::Local;
-use super::routes::Facts;
+use super::routes::{Facts, without_port};
 use super::stream::Stream;
 use super::upstream_request::Upgrade;
+use crate::snapshot::StripPort;
 use crate::telemetry::{ResponseFlags, request};
 
 /// A request after the checks, its parts apart.
@@ -80,6 +81,13 @@ pub(super) fn accept(stream: &Stream, request: Request<Incoming>) -> Result<Inbo
     authority(&mut parts)?;
     let protocol = parts.extensions.remove::<hyper::ext::Protocol>();
     let connect = parts.method == Method::CONNECT && protocol.is_none();
+    if !connect {
+        strip_port(
+            &mut parts.headers,
+            manager.strip_port,
+            stream.conn.info.destination.port(),
+        );
+    }
     let path = match parts.uri.path_and_query() {
         Some(path) if !connect => path.clone(),
         _ => PathAndQuery::from_static("/"),
@@ -157,6 +165,25 @@ fn authority(parts: &mut http::request::Parts) -> Result<(), Box<Local>> {
 /// Bytes of a host with its port (RFC 3986, 3.2). Not `@`: who names a user there wants to be read in two ways.
 fn may_be_in_authority(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte)
+}
+
+/// Takes the port off the host where the manager says so; not off a CONNECT's, whose very target it is.
+fn strip_port(headers: &mut HeaderMap, strip: StripPort, own: u16) {
+    if strip == StripPort::No {
+        return;
+    }
+    let Some(host) = headers.get(header::HOST).and_then(|h| h.to_str().ok()) else {
+        return;
+    };
+    let name = without_port(host);
+    let port: Option<u16> = host.get(name.len() + 1..).and_then(|port| port.parse().ok());
+    let stripped = match port {
+        Some(port) if strip == StripPort::Any || port == own => HeaderValue::from_str(name),
+        _ => return,
+    };
+    if let Ok(stripped) = stripped {
+        headers.insert(header::HOST, stripped);
+    }
 }
 
 /// HTTP/2 may split `cookie` for the sake of its compression; what is not HTTP/2 needs it in one piece (RFC 9113, 8.2.3).

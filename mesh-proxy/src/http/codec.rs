@@ -28,6 +28,9 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Headers of one message, Envoy's default for `max_headers_count`.
 pub(super) const MAX_HEADERS: usize = 100;
 
+/// Bounds of what a stream of HTTP/2 may hold for its caller; between them `per_connection_buffer_limit_bytes` says.
+const SEND_BUFFER: (usize, usize) = (64 * 1024, 400 * 1024);
+
 /// Serves one downstream connection until it ends.
 ///
 /// `io` is the plaintext side (after TLS termination, with inspected bytes put back).
@@ -131,6 +134,8 @@ where
         .initial_connection_window_size(options.initial_connection_window)
         .max_concurrent_streams(options.max_concurrent_streams)
         .max_header_list_size(manager.max_request_headers_kb.saturating_mul(1024))
+        // What waits for a caller that reads slowly, of each stream.
+        .max_send_buf_size(conn.info.listener.buffer_limit.clamp(SEND_BUFFER.0, SEND_BUFFER.1))
         .enable_connect_protocol();
     let service = {
         let conn = conn.clone();

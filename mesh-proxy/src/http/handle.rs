@@ -9,9 +9,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Ve
 use hyper::body::Incoming;
 
 use super::accept::{Inbound, accept};
-use super::body::ResponseBody;
 use super::headers::{self, DECORATOR, ORIGINAL_PATH, REQUEST_ID};
 use super::reply::Local;
+use super::response_body::ResponseBody;
 use super::router::{self, Routed};
 use super::routes;
 use super::stream::Stream;
@@ -103,7 +103,7 @@ async fn serve(stream: &Rc<Stream>, mut inbound: Inbound, traits: &mut Traits) -
     };
     let found = table.and_then(|table| {
         let facts = inbound.facts();
-        let host = routes::virtual_host(table, facts.authority, manager.strip_host_port)?;
+        let host = routes::virtual_host(table, facts.authority)?;
         // Nobody is taken for internal, so that `EXTERNAL_ONLY` is everybody.
         if host.require_tls != RequireTls::None && facts.scheme == "http" {
             return Some(Err(redirect::to_https(&facts)));

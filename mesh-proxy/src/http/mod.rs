@@ -3,7 +3,7 @@
 //! A request passes these in order: [`codec`] (HTTP/1 or 2, [`watched`]) → [`accept`] (checks, [`path`]) → [`handle`] ([`headers`],
 //! [`routes`], filters: [`cors`], faults) → [`router`] ([`attempts`], [`upstream_request`], [`retry`], [`timers`],
 //! [`mirror`], [`upgrade`]) or [`redirect`], [`reply`]. [`stream`] holds what is known of it, and closes its books;
-//! [`body`] passes frames either way.
+//! [`body`] and [`response_body`] pass frames.
 
 mod accept;
 mod attempts;
@@ -18,6 +18,7 @@ mod mirror;
 mod path;
 mod redirect;
 mod reply;
+mod response_body;
 mod retry;
 mod router;
 mod routes;

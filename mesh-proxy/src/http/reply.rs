@@ -6,8 +6,8 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
-use super::body::ResponseBody;
 use super::grpc;
+use super::response_body::ResponseBody;
 use super::stream::Stream;
 use crate::telemetry::ResponseFlags;
 

@@ -10,12 +10,13 @@ use hyper::body::{Body as _, Incoming};
 
 use super::accept::{Inbound, with_query};
 use super::attempts::{Answer, Forwarding, Plan, has};
-use super::body::{FromUpstream, Kept, Reading, RequestBody, ResponseBody};
+use super::body::{Kept, Reading, RequestBody};
 use super::grpc::{self, MessageCounter};
 use super::handle::{keep_original_path, set};
 use super::headers::{self, DECORATOR, SERVICE_TIME};
 use super::mirror;
 use super::reply::Local;
+use super::response_body::{FromUpstream, ResponseBody};
 use super::retry::{Failure, Reset};
 use super::routes::rewrite_prefix;
 use super::stream::Stream;

@@ -26,12 +26,8 @@ pub(super) struct Facts<'a> {
 }
 
 /// The virtual host of an authority.
-pub(super) fn virtual_host<'t>(
-    table: &'t RouteTable,
-    authority: &str,
-    ignore_port: bool,
-) -> Option<&'t Arc<VirtualHost>> {
-    let host = if ignore_port || table.ignore_port {
+pub(super) fn virtual_host<'t>(table: &'t RouteTable, authority: &str) -> Option<&'t Arc<VirtualHost>> {
+    let host = if table.ignore_port {
         without_port(authority)
     } else {
         authority

@@ -1,5 +1,6 @@
 //! A proxy on loopback, real servers behind it and real clients before it.
 
+mod connections;
 mod harness;
 mod messages;
 mod resilience;

@@ -1,9 +1,6 @@
 //! Upgraded connections: WebSocket and its like, CONNECT. After the handshake, bytes pass both ways until both sides are done.
 
-use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -13,12 +10,12 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::body::ResponseBody;
+use super::response_body::ResponseBody;
 use super::stream::Stream;
-use super::timers::Timers;
 use super::upstream_request::{ActiveRequest, Upgrade};
+use crate::tcp::{End, Totals, copy_both};
 use crate::telemetry::ResponseFlags;
 use crate::upstream::Lease;
 
@@ -113,19 +110,10 @@ pub(super) fn tunnel(stream: &Rc<Stream>, mut response: Response<Incoming>, ends
             }
         }
     }
-    if idle.is_some() {
-        stream.watch_activity();
-    }
     let held = stream.clone();
     tokio::task::spawn_local(async move {
-        let both = tokio::try_join!(caller, upstream);
-        match both {
-            Ok((caller, upstream)) => {
-                let mut copy = Copy::new(&held, TokioIo::new(caller), TokioIo::new(upstream));
-                if run(&mut copy, &held, idle).await.is_err() && held.note(|r| r.flags.is_empty()) {
-                    held.note(|r| r.termination_details = Some("upgraded connection was reset".into()));
-                }
-            }
+        match tokio::try_join!(caller, upstream) {
+            Ok((caller, upstream)) => pass(&held, TokioIo::new(caller), TokioIo::new(upstream), idle).await,
             Err(error) => {
                 tracing::debug!("upgrade failed: {error}");
                 held.flag(ResponseFlags::UPSTREAM_CONNECTION_TERMINATION, "upgrade_failed");
@@ -138,142 +126,30 @@ pub(super) fn tunnel(stream: &Rc<Stream>, mut response: Response<Incoming>, ends
     Response::from_parts(parts, ResponseBody::whole(Bytes::new(), stream))
 }
 
-async fn run<A, B>(copy: &mut Copy<'_, A, B>, stream: &Stream, idle: Option<Duration>) -> io::Result<()>
+/// Passes bytes both ways until both sides are done, or nothing moves for too long.
+async fn pass<A, B>(stream: &Stream, caller: A, upstream: B, idle: Option<Duration>)
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut timers = Timers::new(None, idle);
-    std::future::poll_fn(|cx| match copy.poll(cx) {
-        Poll::Ready(done) => Poll::Ready(done),
-        Poll::Pending => {
-            ready!(timers.poll(cx, stream));
+    let totals = Totals::default();
+    let limit = stream.conn.info.listener.buffer_limit;
+    let end = copy_both(caller, upstream, &totals, idle, limit).await;
+    stream.note(|r| {
+        r.bytes_received += totals.received.get();
+        r.bytes_sent += totals.sent.get();
+    });
+    match end {
+        End::Done => {}
+        End::Idle => {
+            stream.stats.downstream_rq_idle_timeout.inc();
             stream.flag(ResponseFlags::STREAM_IDLE_TIMEOUT, "stream_idle_timeout");
-            Poll::Ready(Ok(()))
         }
-    })
-    .await
-}
-
-/// Copies both ways with half-close: the end of one direction is passed on, and the other goes on.
-struct Copy<'s, A, B> {
-    stream: &'s Stream,
-    caller: A,
-    upstream: B,
-    up: Direction,
-    down: Direction,
-}
-
-/// One direction.
-struct Direction {
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
-    state: State,
-    dirty: bool,
-}
-
-#[derive(PartialEq, Eq)]
-enum State {
-    Open,
-    Ending,
-    Ended,
-}
-
-/// Enough for a TLS record.
-const BUFFER: usize = 16 * 1024;
-
-impl Direction {
-    fn new() -> Self {
-        Direction {
-            buffer: vec![0; BUFFER],
-            start: 0,
-            end: 0,
-            state: State::Open,
-            dirty: false,
-        }
-    }
-
-    fn poll<R, W>(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &mut R,
-        to: &mut W,
-        moved: impl Fn(usize),
-    ) -> Poll<io::Result<()>>
-    where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-    {
-        loop {
-            while self.start < self.end {
-                let n = ready!(Pin::new(&mut *to).poll_write(cx, &self.buffer[self.start..self.end]))?;
-                if n == 0 {
-                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-                }
-                self.start += n;
-                self.dirty = true;
-                moved(n);
+        End::Downstream(_) | End::Upstream(_) => stream.note(|r| {
+            if r.flags.is_empty() {
+                r.termination_details = Some("upgraded connection was reset".into());
             }
-            match self.state {
-                State::Ended => return Poll::Ready(Ok(())),
-                State::Ending => {
-                    ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
-                    self.state = State::Ended;
-                    return Poll::Ready(Ok(()));
-                }
-                State::Open => {}
-            }
-            let mut read = ReadBuf::new(&mut self.buffer);
-            match Pin::new(&mut *from).poll_read(cx, &mut read) {
-                Poll::Ready(result) => {
-                    result?;
-                    let n = read.filled().len();
-                    (self.start, self.end) = (0, n);
-                    if n == 0 {
-                        self.state = State::Ending;
-                    }
-                }
-                Poll::Pending => {
-                    if self.dirty {
-                        ready!(Pin::new(&mut *to).poll_flush(cx))?;
-                        self.dirty = false;
-                    }
-                    return Poll::Pending;
-                }
-            }
-        }
-    }
-}
-
-impl<'s, A, B> Copy<'s, A, B>
-where
-    A: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
-{
-    fn new(stream: &'s Stream, caller: A, upstream: B) -> Self {
-        Copy {
-            stream,
-            caller,
-            upstream,
-            up: Direction::new(),
-            down: Direction::new(),
-        }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let stream = self.stream;
-        let up = self
-            .up
-            .poll(cx, &mut self.caller, &mut self.upstream, |n| stream.request_data(n))?;
-        let down = self
-            .down
-            .poll(cx, &mut self.upstream, &mut self.caller, |n| stream.response_data(n))?;
-        if up.is_ready() && down.is_ready() {
-            Poll::Ready(Ok(()))
-        } else {
-            Poll::Pending
-        }
+        }),
     }
 }
 

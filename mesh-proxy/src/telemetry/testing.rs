@@ -103,6 +103,6 @@ pub(super) fn manager(filters: Vec<HttpFilter>, access_logs: Vec<Arc<AccessLog>>
         drain_timeout: Duration::from_secs(5),
         http2: Http2Options::default(),
         access_logs,
-        strip_host_port: false,
+        strip_port: StripPort::No,
     }
 }

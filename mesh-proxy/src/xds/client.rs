@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use mesh_api::envoy::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use mesh_api::envoy::type_url;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
@@ -19,7 +18,7 @@ use super::target::{Protocol, Settings, Upstream};
 use crate::agent::jitter;
 use crate::snapshot::build::{Update, Wants};
 use crate::snapshot::config::Config;
-use crate::snapshot::resources::Source;
+use crate::snapshot::resources::{Resources, Source};
 use crate::telemetry::stats::Gauge;
 
 /// `google.rpc.Code` of a refused update.
@@ -113,40 +112,30 @@ async fn wait_for_cluster(config: &Config, name: &str) {
 
 type Client = AggregatedDiscoveryServiceClient<Channel>;
 
+/// One of the two protocols: what is said on a stream once it is open.
+pub(super) trait Dialect {
+    type Request: Send + 'static;
+    type Response;
+
+    /// Puts a response in force and answers it.
+    fn answer(&mut self, response: Self::Response, config: &Config) -> Self::Request;
+
+    /// Asks for what is newly wanted; gives also what is not wanted any more.
+    fn follow(&mut self, resources: &Resources, wants: &Wants) -> (Vec<Self::Request>, Vec<Update>);
+}
+
 async fn delta(settings: &Settings, config: &Config, mut client: Client, connected: &Gauge) -> anyhow::Result<()> {
     let mut wants = config.wants();
-    let resources = &config.shared.resources;
-    let (send, requests) = mpsc::channel(QUEUE);
-    let (mut state, first) = Delta::open(settings, resources, &wants.borrow_and_update().clone());
-    for request in first {
-        send.send(request).await?;
-    }
-    let request = credentials(ReceiverStream::new(requests), settings)?;
-    let mut responses = client
-        .delta_aggregated_resources(request)
-        .await
-        .map_err(refused)?
-        .into_inner();
+    let wanted = wants.borrow_and_update().clone();
+    let (dialect, first) = Delta::open(settings, &config.shared.resources, &wanted);
+    let (send, requests) = queue(first).await?;
+    let response = client
+        .delta_aggregated_resources(credentials(requests, settings)?)
+        .await;
+    let responses = response.map_err(refused)?.into_inner();
     connected.set(1);
     tracing::info!("stream to the control plane is open (delta)");
-    loop {
-        tokio::select! {
-            response = responses.message() => {
-                let Some(response) = response.map_err(refused)? else { return Ok(()) };
-                let answer = state.answer(response, config);
-                send.send(answer).await.context("the stream is closed")?;
-            }
-            changed = wants.changed() => {
-                changed?;
-                let wanted = wants.borrow_and_update().clone();
-                let (requests, gone) = state.follow(resources, &wanted);
-                for request in requests {
-                    send.send(request).await.context("the stream is closed")?;
-                }
-                forget(config, &gone);
-            }
-        }
-    }
+    converse(dialect, config, wants, send, responses).await
 }
 
 async fn state_of_the_world(
@@ -156,34 +145,53 @@ async fn state_of_the_world(
     connected: &Gauge,
 ) -> anyhow::Result<()> {
     let mut wants = config.wants();
+    let wanted = wants.borrow_and_update().clone();
+    let (dialect, first) = StateOfTheWorld::open(settings, &config.shared.resources, &wanted);
+    let (send, requests) = queue(first).await?;
+    let response = client
+        .stream_aggregated_resources(credentials(requests, settings)?)
+        .await;
+    let responses = response.map_err(refused)?.into_inner();
+    connected.set(1);
+    tracing::info!("stream to the control plane is open (state of the world)");
+    converse(dialect, config, wants, send, responses).await
+}
+
+/// Requests of a stream, with the first ones in it.
+async fn queue<T: Send + Sync + 'static>(first: Vec<T>) -> anyhow::Result<(mpsc::Sender<T>, ReceiverStream<T>)> {
     let (send, requests) = mpsc::channel(QUEUE);
-    let (mut state, first) = StateOfTheWorld::open(settings, &wants.borrow_and_update().clone());
     for request in first {
         send.send(request).await?;
     }
-    let request = credentials(ReceiverStream::new(requests), settings)?;
-    let mut responses = client
-        .stream_aggregated_resources(request)
-        .await
-        .map_err(refused)?
-        .into_inner();
-    connected.set(1);
-    tracing::info!("stream to the control plane is open (state of the world)");
+    Ok((send, ReceiverStream::new(requests)))
+}
+
+/// Answers responses and follows what is wanted until the stream ends.
+async fn converse<D: Dialect>(
+    mut dialect: D,
+    config: &Config,
+    mut wants: watch::Receiver<Wants>,
+    send: mpsc::Sender<D::Request>,
+    mut responses: tonic::Streaming<D::Response>,
+) -> anyhow::Result<()> {
+    let closed = || anyhow::anyhow!("the stream is closed");
     loop {
         tokio::select! {
             response = responses.message() => {
                 let Some(response) = response.map_err(refused)? else { return Ok(()) };
-                let answer = state.answer(response, config);
-                send.send(answer).await.context("the stream is closed")?;
+                send.send(dialect.answer(response, config)).await.map_err(|_| closed())?;
             }
             changed = wants.changed() => {
                 changed?;
                 let wanted = wants.borrow_and_update().clone();
-                let (requests, gone) = state.follow(&wanted);
+                let (requests, gone) = dialect.follow(&config.shared.resources, &wanted);
                 for request in requests {
-                    send.send(request).await.context("the stream is closed")?;
+                    send.send(request).await.map_err(|_| closed())?;
                 }
-                forget(config, &gone);
+                // What nothing asks for any more.
+                for update in gone {
+                    config.apply(&update, Source::Dynamic);
+                }
             }
         }
     }
@@ -194,13 +202,6 @@ fn credentials<T>(stream: T, settings: &Settings) -> anyhow::Result<tonic::Reque
     match &settings.upstream {
         Upstream::Target(target) => with_credentials(request, target),
         Upstream::Cluster(_) => Ok(request),
-    }
-}
-
-/// Drops what nothing asks for any more.
-fn forget(config: &Config, gone: &[Update]) {
-    for update in gone {
-        config.apply(update, Source::Dynamic);
     }
 }
 

@@ -11,7 +11,7 @@ use crate::snapshot::build::{Incoming, Update, Wants};
 use crate::snapshot::config::Config;
 use crate::snapshot::resources::Resources;
 
-use super::client::{INVALID_ARGUMENT, by_name, wildcards};
+use super::client::{Dialect, INVALID_ARGUMENT, by_name, wildcards};
 use super::target::Settings;
 
 /// One stream's state.
@@ -49,8 +49,20 @@ impl Delta {
         (stream, out)
     }
 
-    /// Subscribes to what is newly wanted; gives also what is not wanted any more.
-    pub(super) fn follow(&mut self, resources: &Resources, wants: &Wants) -> (Vec<DeltaDiscoveryRequest>, Vec<Update>) {
+    fn request(&mut self, type_url: &str, request: DeltaDiscoveryRequest) -> DeltaDiscoveryRequest {
+        DeltaDiscoveryRequest {
+            node: self.node.take(),
+            type_url: type_url.to_owned(),
+            ..request
+        }
+    }
+}
+
+impl Dialect for Delta {
+    type Request = DeltaDiscoveryRequest;
+    type Response = DeltaDiscoveryResponse;
+
+    fn follow(&mut self, resources: &Resources, wants: &Wants) -> (Vec<DeltaDiscoveryRequest>, Vec<Update>) {
         let mut out = Vec::new();
         let mut gone = Vec::new();
         for (type_url, wanted) in by_name(wants) {
@@ -91,8 +103,7 @@ impl Delta {
         (out, gone)
     }
 
-    /// Puts a response in force and answers it.
-    pub(super) fn answer(&mut self, response: DeltaDiscoveryResponse, config: &Config) -> DeltaDiscoveryRequest {
+    fn answer(&mut self, response: DeltaDiscoveryResponse, config: &Config) -> DeltaDiscoveryRequest {
         let update = Update {
             type_url: response.type_url.clone(),
             set: response
@@ -123,14 +134,6 @@ impl Delta {
                 ..DeltaDiscoveryRequest::default()
             },
         )
-    }
-
-    fn request(&mut self, type_url: &str, request: DeltaDiscoveryRequest) -> DeltaDiscoveryRequest {
-        DeltaDiscoveryRequest {
-            node: self.node.take(),
-            type_url: type_url.to_owned(),
-            ..request
-        }
     }
 }
 

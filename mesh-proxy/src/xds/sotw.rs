@@ -7,11 +7,12 @@ use mesh_api::envoy::pb::envoy::service::discovery::v3::{DiscoveryRequest, Disco
 use mesh_api::envoy::pb::google::rpc::Status;
 use mesh_api::envoy::type_url;
 
-use super::client::{INVALID_ARGUMENT, by_name, wildcards};
+use super::client::{Dialect, INVALID_ARGUMENT, by_name, wildcards};
 use super::target::Settings;
 use super::update::{name_of, take};
 use crate::snapshot::build::{Incoming, Update, Wants};
 use crate::snapshot::config::Config;
+use crate::snapshot::resources::Resources;
 
 /// One stream's state.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ struct PerType {
 
 impl StateOfTheWorld {
     /// A new stream with what to send first.
-    pub(super) fn open(settings: &Settings, wants: &Wants) -> (Self, Vec<DiscoveryRequest>) {
+    pub(super) fn open(settings: &Settings, resources: &Resources, wants: &Wants) -> (Self, Vec<DiscoveryRequest>) {
         let mut stream = StateOfTheWorld {
             node: Some(settings.node.clone()),
             types: BTreeMap::new(),
@@ -38,12 +39,33 @@ impl StateOfTheWorld {
             .into_iter()
             .map(|type_url| stream.request(type_url, None))
             .collect();
-        out.extend(stream.follow(wants).0);
+        out.extend(stream.follow(resources, wants).0);
         (stream, out)
     }
 
-    /// Asks anew where names changed; gives also what is not wanted any more.
-    pub(super) fn follow(&mut self, wants: &Wants) -> (Vec<DiscoveryRequest>, Vec<Update>) {
+    fn request(&mut self, type_url: &str, refusal: Option<String>) -> DiscoveryRequest {
+        let state = self.types.entry(type_url.to_owned()).or_default();
+        DiscoveryRequest {
+            version_info: state.version.clone(),
+            node: self.node.take(),
+            resource_names: state.names.iter().cloned().collect(),
+            type_url: type_url.to_owned(),
+            response_nonce: state.nonce.clone(),
+            error_detail: refusal.map(|message| Status {
+                code: INVALID_ARGUMENT,
+                message,
+                details: Vec::new(),
+            }),
+            ..DiscoveryRequest::default()
+        }
+    }
+}
+
+impl Dialect for StateOfTheWorld {
+    type Request = DiscoveryRequest;
+    type Response = DiscoveryResponse;
+
+    fn follow(&mut self, _: &Resources, wants: &Wants) -> (Vec<DiscoveryRequest>, Vec<Update>) {
         let mut out = Vec::new();
         let mut gone = Vec::new();
         for (type_url, wanted) in by_name(wants) {
@@ -68,8 +90,7 @@ impl StateOfTheWorld {
         (out, gone)
     }
 
-    /// Puts a response in force and answers it.
-    pub(super) fn answer(&mut self, response: DiscoveryResponse, config: &Config) -> DiscoveryRequest {
+    fn answer(&mut self, response: DiscoveryResponse, config: &Config) -> DiscoveryRequest {
         let update = Update {
             type_url: response.type_url.clone(),
             set: response
@@ -96,22 +117,5 @@ impl StateOfTheWorld {
             state.version = response.version_info;
         }
         self.request(&response.type_url, taken.err())
-    }
-
-    fn request(&mut self, type_url: &str, refusal: Option<String>) -> DiscoveryRequest {
-        let state = self.types.entry(type_url.to_owned()).or_default();
-        DiscoveryRequest {
-            version_info: state.version.clone(),
-            node: self.node.take(),
-            resource_names: state.names.iter().cloned().collect(),
-            type_url: type_url.to_owned(),
-            response_nonce: state.nonce.clone(),
-            error_detail: refusal.map(|message| Status {
-                code: INVALID_ARGUMENT,
-                message,
-                details: Vec::new(),
-            }),
-            ..DiscoveryRequest::default()
-        }
     }
 }

@@ -65,6 +65,30 @@ async fn hosts_that_are_none_are_refused() {
 }
 
 #[tokio::test]
+async fn ports_are_taken_off_hosts() {
+    let origin = Origin::echo().await;
+    for (manager, other) in [
+        (json!({"strip_any_host_port": true}), "h"),
+        (json!({"strip_matching_host_port": true}), "h:81"),
+        (json!({}), "h:81"),
+    ] {
+        let strips = manager != json!({});
+        let options = Options {
+            manager,
+            ..Options::default()
+        };
+        let mesh = Mesh::start(all_to("up"), vec![cluster("up", &[origin.address], json!({}))], options).await;
+        let own = format!("h:{}", mesh.address.port());
+        for (sent, expected) in [("h:81", other), (own.as_str(), if strips { "h" } else { own.as_str() })] {
+            let mut client = Client::connect(mesh.address, Version::HTTP_11).await;
+            let mut request = get("/");
+            request.headers_mut().insert("host", sent.parse().expect("a value"));
+            assert_eq!(client.seen(request).await.echoed("host"), expected, "{sent}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn fragments_never_reach_the_upstream() {
     let origin = Origin::echo().await;
     let mesh = Mesh::to(&[origin.address], json!({})).await;

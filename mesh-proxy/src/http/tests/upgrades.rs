@@ -56,6 +56,11 @@ fn options() -> Options {
     }
 }
 
+/// A proxy that lets upgrades through; `extra` is merged into the cluster.
+async fn mesh(origin: &Origin, extra: serde_json::Value) -> Mesh {
+    Mesh::start(all_to("up"), vec![cluster("up", &[origin.address], extra)], options()).await
+}
+
 async fn head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -74,12 +79,7 @@ const WEBSOCKET: &str = "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nU
 #[tokio::test]
 async fn websockets_pass_with_early_bytes_and_half_close() {
     let origin = upgrading().await;
-    let mesh = Mesh::start(
-        all_to("up"),
-        vec![cluster("up", &[origin.address], json!({}))],
-        options(),
-    )
-    .await;
+    let mesh = mesh(&origin, json!({})).await;
     let mut stream = TcpStream::connect(mesh.address).await.expect("connect");
     stream
         .write_all(format!("{WEBSOCKET}early").as_bytes())
@@ -99,12 +99,7 @@ async fn websockets_pass_with_early_bytes_and_half_close() {
 #[tokio::test]
 async fn websockets_pass_to_http2_upstreams() {
     let origin = upgrading().await;
-    let mesh = Mesh::start(
-        all_to("up"),
-        vec![cluster("up", &[origin.address], http2_upstream())],
-        options(),
-    )
-    .await;
+    let mesh = mesh(&origin, http2_upstream()).await;
     // The upstream's settings say whether it knows extended CONNECT; they have come when a request has been answered.
     assert_eq!(
         Client::connect(mesh.address, Version::HTTP_11)
@@ -132,7 +127,7 @@ async fn websockets_pass_to_http2_upstreams() {
 async fn websockets_by_http2() {
     let origin = upgrading().await;
     for extra in [json!({}), http2_upstream()] {
-        let mesh = Mesh::start(all_to("up"), vec![cluster("up", &[origin.address], extra)], options()).await;
+        let mesh = mesh(&origin, extra).await;
         let mut client = Client::connect(mesh.address, Version::HTTP_2).await;
         assert_eq!(client.get("/").await.status, 200);
         let mut request = get("/ws");
@@ -154,12 +149,7 @@ async fn websockets_by_http2() {
 #[tokio::test]
 async fn unknown_tokens_are_passed_as_plain_requests() {
     let origin = upgrading().await;
-    let mesh = Mesh::start(
-        all_to("up"),
-        vec![cluster("up", &[origin.address], json!({}))],
-        options(),
-    )
-    .await;
+    let mesh = mesh(&origin, json!({})).await;
     let request = "GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n";
     let answer = raw(mesh.address, request.as_bytes(), false).await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
@@ -189,12 +179,7 @@ async fn connect_is_passed_on_where_a_route_takes_it() {
 #[tokio::test]
 async fn connect_without_a_route_for_it_is_refused() {
     let origin = upgrading().await;
-    let mesh = Mesh::start(
-        all_to("up"),
-        vec![cluster("up", &[origin.address], json!({}))],
-        options(),
-    )
-    .await;
+    let mesh = mesh(&origin, json!({})).await;
     let answer = raw(
         mesh.address,
         // What follows is for the tunnel, and no request when there is none.

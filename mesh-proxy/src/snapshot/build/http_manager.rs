@@ -16,7 +16,7 @@ use super::invalid::{At, Invalid, Result};
 use super::route::route_table;
 use crate::snapshot::{
     Codec, EscapedSlashes, ForwardClientCert, Http2Options, HttpConnectionManager, HttpFilter, RouteSource,
-    ServerHeader,
+    ServerHeader, StripPort,
 };
 
 /// Envoy's defaults.
@@ -66,12 +66,17 @@ pub(super) fn http_manager(
         drain_timeout: duration(value.drain_timeout.as_ref()).unwrap_or(DRAIN),
         http2: http2_options(value.http2_protocol_options.as_ref()).at("http2_protocol_options")?,
         access_logs: access_logs(&value.access_log)?,
-        strip_host_port: value.strip_matching_host_port
-            || matches!(
-                value.strip_port_mode,
-                Some(hcm::http_connection_manager::StripPortMode::StripAnyHostPort(true))
-            ),
+        strip_port: strip_port(value),
     })
+}
+
+fn strip_port(value: &hcm::HttpConnectionManager) -> StripPort {
+    use hcm::http_connection_manager::StripPortMode;
+    match value.strip_port_mode {
+        Some(StripPortMode::StripAnyHostPort(true)) => StripPort::Any,
+        _ if value.strip_matching_host_port => StripPort::Matching,
+        _ => StripPort::No,
+    }
 }
 
 fn codec(value: i32) -> Result<Codec> {

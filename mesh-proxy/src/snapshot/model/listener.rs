@@ -225,8 +225,19 @@ pub struct HttpConnectionManager {
     pub http2: Http2Options,
     /// `access_log`.
     pub access_logs: Vec<Arc<AccessLog>>,
-    /// `strip_any_host_port`/`strip_matching_host_port` for route lookup.
-    pub strip_host_port: bool,
+    /// `strip_any_host_port`, `strip_matching_host_port`.
+    pub strip_port: StripPort,
+}
+
+/// Which ports are taken off the host, for routes and for the upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StripPort {
+    /// None.
+    No,
+    /// The one that the connection was for (`strip_matching_host_port`).
+    Matching,
+    /// Any (`strip_any_host_port`).
+    Any,
 }
 
 /// Where an HTTP connection manager finds its routes.

@@ -44,32 +44,19 @@ pub const HTTP_LABELS: [&str; 25] = [
     "connection_security_policy",
 ];
 
+/// Place of `response_code` and `grpc_response_status`.
+const STATUSES: std::ops::Range<usize> = 21..23;
+
 /// Labels of the TCP metrics: those of HTTP without the two statuses.
-pub const TCP_LABELS: [&str; 23] = [
-    "reporter",
-    "source_workload",
-    "source_canonical_service",
-    "source_canonical_revision",
-    "source_workload_namespace",
-    "source_principal",
-    "source_app",
-    "source_version",
-    "source_cluster",
-    "destination_workload",
-    "destination_workload_namespace",
-    "destination_principal",
-    "destination_app",
-    "destination_version",
-    "destination_service",
-    "destination_canonical_service",
-    "destination_canonical_revision",
-    "destination_service_name",
-    "destination_service_namespace",
-    "destination_cluster",
-    "request_protocol",
-    "response_flags",
-    "connection_security_policy",
-];
+pub const TCP_LABELS: [&str; 23] = {
+    let mut labels = [""; 23];
+    let mut i = 0;
+    while i < labels.len() {
+        labels[i] = HTTP_LABELS[if i < STATUSES.start { i } else { i + 2 }];
+        i += 1;
+    }
+    labels
+};
 
 const UNKNOWN: &str = "unknown";
 

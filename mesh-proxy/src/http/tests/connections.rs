@@ -1,0 +1,261 @@
+//! Connections: limits, reuse, and those that die.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use http::Version;
+use http_body_util::BodyExt as _;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::harness::*;
+use super::resilience::{mesh, slow};
+use crate::testing::{eventually, soon};
+
+#[tokio::test]
+async fn limits_answer_overflow() {
+    let origin = slow(Duration::from_millis(300)).await;
+    let limits = json!({"circuit_breakers": {"thresholds": [{"max_requests": 1}]}});
+    let mesh = mesh(all_to("up"), origin.address, limits).await;
+    let (mut one, mut two) = (
+        Client::connect(mesh.address, Version::HTTP_11).await,
+        Client::connect(mesh.address, Version::HTTP_11).await,
+    );
+    let (a, b) = tokio::join!(one.get("/"), two.get("/"));
+    let mut codes = [a.status, b.status];
+    codes.sort_unstable();
+    assert_eq!(codes, [200, 503]);
+    let refused = if a.status == 503 { a } else { b };
+    assert_eq!(refused.header("x-envoy-overloaded"), "true");
+    assert!(refused.body.ends_with("reset reason: overflow"), "{}", refused.body);
+    assert_eq!(one.get("/").await.status, 200);
+}
+
+#[tokio::test]
+async fn requests_wait_for_a_connection_where_those_are_limited() {
+    let origin = slow(Duration::from_millis(50)).await;
+    let limits = json!({"circuit_breakers": {"thresholds": [{"max_connections": 1, "max_pending_requests": 10}]}});
+    let mesh = mesh(all_to("up"), origin.address, limits).await;
+    let mut tasks = Vec::new();
+    for _ in 0..5 {
+        let address = mesh.address;
+        tasks.push(tokio::spawn(async move {
+            Client::connect(address, Version::HTTP_11).await.get("/").await.status
+        }));
+    }
+    for task in tasks {
+        assert_eq!(task.await.expect("a task"), 200);
+    }
+    assert_eq!(origin.connections(), 1);
+}
+
+#[tokio::test]
+async fn connections_are_used_again() {
+    let origin = Origin::named("up").await;
+    let mesh = Mesh::to(&[origin.address], json!({})).await;
+    for _ in 0..5 {
+        let mut client = Client::connect(mesh.address, Version::HTTP_11).await;
+        for _ in 0..5 {
+            assert_eq!(client.get("/").await.body, "up");
+        }
+    }
+    assert_eq!(origin.connections(), 1);
+
+    let limited = protocol(json!({"explicit_http_config": {"http_protocol_options": {}},
+        "common_http_protocol_options": {"max_requests_per_connection": 2}}));
+    let mesh = Mesh::to(&[origin.address], limited).await;
+    let before = origin.connections();
+    let mut client = Client::connect(mesh.address, Version::HTTP_11).await;
+    for _ in 0..6 {
+        assert_eq!(client.get("/").await.body, "up");
+    }
+    assert_eq!(origin.connections() - before, 3);
+}
+
+#[tokio::test]
+async fn http2_requests_share_a_connection() {
+    let origin = slow(Duration::from_millis(50)).await;
+    let mesh = Mesh::to(&[origin.address], http2_upstream()).await;
+    let mut tasks = Vec::new();
+    for _ in 0..20 {
+        let address = mesh.address;
+        tasks.push(tokio::spawn(async move {
+            Client::connect(address, Version::HTTP_11).await.get("/").await.status
+        }));
+    }
+    for task in tasks {
+        assert_eq!(task.await.expect("a task"), 200);
+    }
+    assert_eq!(origin.connections(), 1);
+}
+
+#[tokio::test]
+async fn idle_connections_are_let_go() {
+    let origin = Origin::named("up").await;
+    let extra = protocol(json!({"explicit_http_config": {"http_protocol_options": {}},
+        "common_http_protocol_options": {"idle_timeout": "0.1s"}}));
+    let mesh = Mesh::to(&[origin.address], extra).await;
+    assert_eq!(
+        Client::connect(mesh.address, Version::HTTP_11)
+            .await
+            .get("/")
+            .await
+            .body,
+        "up"
+    );
+    let active = mesh.proxy.shared.stats.gauge("cluster.up.upstream_cx_active");
+    eventually("the connection is closed", || active.get() == 0).await;
+}
+
+/// Answers one request on each connection, and closes it upon the second.
+async fn closing(answer: &'static [u8]) -> (std::net::SocketAddr, Arc<AtomicUsize>) {
+    let socket = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = socket.local_addr().expect("bound");
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counted = requests.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = socket.accept().await {
+            let counted = counted.clone();
+            tokio::spawn(async move {
+                let mut buffer = [0; 4096];
+                for first in [true, false] {
+                    let mut all = Vec::new();
+                    while !all.windows(4).any(|w| w == b"\r\n\r\n") {
+                        match stream.read(&mut buffer).await {
+                            Ok(n) if n > 0 => all.extend_from_slice(&buffer[..n]),
+                            _ => return,
+                        }
+                    }
+                    counted.fetch_add(1, Relaxed);
+                    if !first || stream.write_all(answer).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (address, requests)
+}
+
+#[tokio::test]
+async fn a_dead_connection_is_replaced_unless_that_could_act_twice() {
+    let (address, requests) = closing(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    let mesh = Mesh::to(&[address], json!({})).await;
+    let mut client = Client::connect(mesh.address, Version::HTTP_11).await;
+    for _ in 0..5 {
+        let seen = client.get("/").await;
+        assert_eq!((seen.status, seen.body.as_str()), (200, "ok"));
+    }
+    let before = requests.load(Relaxed);
+    // This one is on a connection that has been used.
+    let seen = client.seen(post("/", "act")).await;
+    assert_eq!(seen.status, 503);
+    assert!(seen.body.ends_with("connection termination"), "{}", seen.body);
+    assert_eq!(requests.load(Relaxed) - before, 1, "a POST is not made twice");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_closed_while_idle_costs_nothing() {
+    let socket = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = socket.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = socket.accept().await {
+            let mut buffer = [0; 4096];
+            let _ = stream.read(&mut buffer).await;
+            let _ = stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                .await;
+            // Closed without a word.
+        }
+    });
+    let mesh = Mesh::to(&[address], json!({})).await;
+    let mut client = Client::connect(mesh.address, Version::HTTP_11).await;
+    for _ in 0..20 {
+        assert_eq!(client.seen(post("/", "act")).await.status, 200);
+        let active = mesh.proxy.shared.stats.gauge("cluster.up.upstream_cx_active");
+        eventually("the end is seen", || active.get() == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn garbage_from_an_upstream() {
+    for garbage in [
+        &b"SSH-2.0-OpenSSH_9.2\r\n\r\n\r\n"[..],
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+        b"\0\0\0\0\r\n\r\n",
+    ] {
+        let (address, _) = raw_origin(garbage).await;
+        let mesh = Mesh::to(&[address], json!({})).await;
+        let mut client = Client::connect(mesh.address, Version::HTTP_11).await;
+        let seen = client.get("/").await;
+        assert_eq!(seen.status, 502, "{:?}: {seen:?}", String::from_utf8_lossy(garbage));
+    }
+}
+
+#[tokio::test]
+async fn a_response_that_breaks_off_is_not_ended_well() {
+    let (address, _) = closing(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart").await;
+    let mesh = Mesh::to(&[address], json!({})).await;
+    for version in [Version::HTTP_11, Version::HTTP_2] {
+        let mut client = Client::connect(mesh.address, version).await;
+        let mut response = client.send(get("/")).await.expect("a head");
+        assert_eq!(response.status(), 200);
+        let mut ended = None;
+        // The origin waits for a second request; the caller's patience ends it.
+        while let Ok(frame) = tokio::time::timeout(Duration::from_millis(300), response.body_mut().frame()).await {
+            match frame {
+                Some(Ok(_)) => {}
+                other => {
+                    ended = Some(other.is_some());
+                    break;
+                }
+            }
+        }
+        assert_ne!(
+            ended,
+            Some(false),
+            "{version:?}: a body that is cut short must not look whole"
+        );
+    }
+}
+
+#[tokio::test]
+async fn callers_that_go_away_leave_nothing_behind() {
+    let origin = slow(Duration::from_secs(60)).await;
+    for extra in [json!({}), http2_upstream()] {
+        let mesh = Mesh::to(&[origin.address], extra).await;
+        let mut client = Client::connect(mesh.address, Version::HTTP_2).await;
+        let pending = tokio::time::timeout(Duration::from_millis(100), client.get("/")).await;
+        assert!(pending.is_err());
+        drop(client);
+        let active = mesh.proxy.shared.stats.gauge("cluster.up.upstream_rq_active");
+        eventually("the request is gone", || active.get() == 0).await;
+        eventually("the books are closed", || {
+            mesh.http_counter("downstream_rq_rx_reset") == 1
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn idle_callers_are_let_go() {
+    let origin = Origin::named("up").await;
+    let options = Options {
+        manager: json!({"common_http_protocol_options": {"idle_timeout": "0.1s"}}),
+        ..Options::default()
+    };
+    let mesh = Mesh::start(all_to("up"), vec![cluster("up", &[origin.address], json!({}))], options).await;
+    let mut stream = TcpStream::connect(mesh.address).await.expect("connect");
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        .await
+        .expect("write");
+    let mut all = String::new();
+    soon("the end", stream.read_to_string(&mut all)).await.expect("read");
+    assert!(all.ends_with("up"), "{all}");
+    assert_eq!(mesh.http_counter("downstream_cx_idle_timeout"), 1);
+}
