@@ -1,5 +1,6 @@
 //! Ctrl-C and SIGTERM for programs that have something to clean up.
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 #[derive(Debug, Clone)]
 pub struct Interrupt(Arc<AtomicBool>);
 
-/// Listens from now on; the signals end the program no more.
+/// Listens from now on: the first signal asks for the end, the second is the end.
 ///
 /// # Errors
 /// When a thread cannot be started.
@@ -25,12 +26,18 @@ pub fn listen() -> Result<Interrupt> {
     };
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         runtime.block_on(async {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
+            for ending in [false, true] {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                if ending {
+                    let _ = writeln!(std::io::stderr(), "ending at once; the next run removes what is left");
+                    std::process::exit(130);
+                }
+                seen.store(true, Ordering::Relaxed);
             }
         });
-        seen.store(true, Ordering::Relaxed);
     })?;
     Ok(Interrupt(come))
 }

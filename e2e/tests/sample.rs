@@ -1,7 +1,7 @@
 //! The sample application as its users see it: the program is started on a free port and asked.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
@@ -9,6 +9,8 @@ use serde_json::Value;
 struct Running {
     child: Child,
     port: u16,
+    /// Address of the TCP echo, if there is one.
+    echo: String,
 }
 
 impl Drop for Running {
@@ -18,29 +20,29 @@ impl Drop for Running {
     }
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("bound").port()
-}
-
 fn start(image: &str, env: &[(&str, &str)]) -> Running {
-    let port = free_port();
     let mut child = Command::new(env!("CARGO_BIN_EXE_e2e-sample"))
         .args(["--image", image])
-        .env("LISTEN_ADDR", format!("127.0.0.1:{port}"))
+        .env("LISTEN_ADDR", "127.0.0.1:0")
         .envs(env.iter().copied())
         .stderr(Stdio::piped())
         .spawn()
         .expect("started");
     let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
-    let ready = lines
-        .by_ref()
-        .map_while(Result::ok)
-        .any(|line| line.contains("listening on"));
-    assert!(ready, "{image} did not start");
+    let (mut echo, mut port) = (String::new(), None);
+    for line in lines.by_ref().map_while(Result::ok) {
+        if let Some((_, address)) = line.split_once("TCP echo on ") {
+            echo = address.to_owned();
+        }
+        if let Some((_, address)) = line.split_once("listening on ") {
+            port = address.parse().map(|address: SocketAddr| address.port()).ok();
+            break;
+        }
+    }
     // Nobody may be held up by a full pipe.
     std::thread::spawn(move || lines.for_each(drop));
-    Running { child, port }
+    let port = port.unwrap_or_else(|| panic!("{image} did not start"));
+    Running { child, port, echo }
 }
 
 fn client(arguments: &[&str]) -> Value {
@@ -186,12 +188,10 @@ fn catalog_and_webapp_of_the_labs() {
 
 #[test]
 fn open_connections_echo() {
-    let tcp = free_port();
-    let tcp_address = format!("127.0.0.1:{tcp}");
-    let app = start("kennethreitz/httpbin", &[("TCP_LISTEN_ADDR", &tcp_address)]);
+    let app = start("kennethreitz/httpbin", &[("TCP_LISTEN_ADDR", "127.0.0.1:0")]);
     let all = serde_json::json!({"sent": 5, "received": 5, "error": null});
     let ws = format!("ws://127.0.0.1:{}/ws", app.port);
-    for arguments in [["ws", &ws], ["grpc", &url(&app, "")], ["tcp", &tcp_address]] {
+    for arguments in [["ws", &ws], ["grpc", &url(&app, "")], ["tcp", &app.echo]] {
         let mut arguments = arguments.to_vec();
         arguments.extend(["--messages", "5", "--interval", "1ms"]);
         assert_eq!(client(&arguments), all, "{arguments:?}");

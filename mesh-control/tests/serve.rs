@@ -139,5 +139,15 @@ async fn the_folder_is_followed_and_findings_come_and_go() {
     );
     until(pages, "/debug/findingsz", |p| !p.contains("gateway.yaml")).await;
     assert!(get(pages, "/debug/configz").await.contains("\"Gateway\""));
+
+    // Files are told by what they hold: a change is read when its hash is there, wrong or right.
+    let sourcez = get(pages, "/debug/sourcez").await;
+    assert!(
+        sourcez.contains("gateway.yaml") && sourcez.contains("\"snapshot\": 2"),
+        "{sourcez}"
+    );
+    put("gateway.yaml", "kind: [\n");
+    let sha256 = "7c9007b5053b21f0622b10beceaa8178315485a13758daa31961d8d238d5a3d1";
+    until(pages, "/debug/sourcez", |p| p.contains(sha256)).await;
     running.wait(std::future::ready(())).await.expect("stops");
 }

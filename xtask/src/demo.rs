@@ -1,6 +1,8 @@
 //! `cargo xtask demo`: prepare, build, hand over to the demo program.
 
-use anyhow::{Context, Result, bail};
+use std::os::unix::process::CommandExt as _;
+
+use anyhow::{Context, Result};
 
 use crate::{cargo, setup};
 
@@ -29,9 +31,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if let Some(lab) = &options.lab {
         demo.args(["--lab", lab]);
     }
-    let status = demo.status().context("cannot start the demo program")?;
-    if !status.success() {
-        bail!("the demo ended with {status}");
-    }
-    Ok(())
+    // In our place, so that Ctrl-C and the prompt wait for its end.
+    Err(demo.exec()).context("cannot start the demo program")
 }

@@ -70,11 +70,12 @@ pub fn run(options: &Options) -> Result<()> {
         {
             continue;
         }
-        if stage.interrupted() {
-            bail!("interrupted");
-        }
         show::heading(number + 1, lab.title, lab.about);
         let outcome = (lab.run)(&mut stage);
+        if stage.interrupted() {
+            show::note("taking the mesh down");
+            bail!("interrupted");
+        }
         let line = match &outcome {
             Ok(f) if f.failed.is_empty() => format!("ok, {} checks", f.passed),
             Ok(f) => format!("FAILED: {}", f.failed.join("; ")),
@@ -98,6 +99,7 @@ pub fn run(options: &Options) -> Result<()> {
     if !options.once {
         stage.invite();
         stage.wait_for_ctrl_c();
+        show::note("taking the mesh down");
     }
     if failed > 0 {
         bail!("{failed} of {} labs did not give what they should", rows.len());

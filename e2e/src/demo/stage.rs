@@ -2,9 +2,9 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::show;
 use crate::interrupt::Interrupt;
@@ -14,8 +14,8 @@ use crate::runner::{Answer, Call, Mesh, Options};
 
 const NAMESPACE: &str = "istioinaction";
 const READY: Duration = Duration::from_secs(60);
-/// How long a change may take until it shows in answers; the usual time is a tenth of a second.
-const SETTLE: Duration = Duration::from_secs(10);
+/// How long a change may take until all proxies hold it; the usual time is a tenth of a second.
+const IN_FORCE: Duration = Duration::from_secs(30);
 
 const SETTING: &str = "apiVersion: v1
 kind: Namespace
@@ -87,17 +87,13 @@ impl Stage {
             mesh.apply(&read(&labs, lab)?)?;
         }
         mesh.wait_ready(READY)?;
-        let gateway = mesh.gateway()?;
-        let stage = Stage {
+        mesh.wait_in_force(IN_FORCE)?;
+        Ok(Stage {
+            gateway: mesh.gateway()?,
             mesh,
-            gateway,
             labs,
             interrupted,
-        };
-        stage.settle("the gateway", |s| {
-            s.get("/api/catalog", &[]).is_ok_and(|a| a.status == 200)
-        })?;
-        Ok(stage)
+        })
     }
 
     /// URL of the gateway.
@@ -107,6 +103,7 @@ impl Stage {
 
     /// A request from the host through the gateway.
     pub(super) fn get(&self, path: &str, headers: &[(&str, &str)]) -> Result<Answer> {
+        self.go_on()?;
         let mut call = Call::get(self.gateway, path);
         call.headers
             .extend(headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())));
@@ -118,7 +115,6 @@ impl Stage {
         let to = SocketAddr::from((self.mesh.service_address(service)?, 80));
         let mut call = Call::get(to, path);
         service.clone_into(&mut call.authority);
-        call.timeout = Duration::from_secs(3);
         self.mesh.http_from("netshoot", call)
     }
 
@@ -147,37 +143,28 @@ impl Stage {
         self.mesh.http_from(pod, Call::get(to, "/stats/prometheus"))
     }
 
-    /// Applies a file of the labs, unchanged, and waits for new pods.
+    /// Applies a file of the labs, unchanged, and waits until it is in force everywhere.
     pub(super) fn apply_lab(&self, file: &str) -> Result<()> {
         self.apply(&read(&self.labs, file)?).with_context(|| file.to_owned())
     }
 
-    /// Applies YAML, and waits for new pods.
+    /// Applies YAML, and waits until it is in force everywhere: new pods are ready, and every proxy holds the change.
     pub(super) fn apply(&self, yaml: &str) -> Result<()> {
         self.apply_in(NAMESPACE, yaml)
     }
 
     /// As [`Stage::apply`], in another namespace.
     pub(super) fn apply_in(&self, namespace: &str, yaml: &str) -> Result<()> {
+        self.go_on()?;
         self.mesh.apply_in(namespace, yaml)?;
-        self.mesh.wait_ready(READY)
+        self.mesh.wait_ready(READY)?;
+        self.mesh.wait_in_force(IN_FORCE)
     }
 
-    /// Removes an object.
+    /// Removes an object, and waits until that is in force everywhere.
     pub(super) fn delete(&self, kind: &str, namespace: &str, name: &str) -> Result<()> {
-        self.mesh.delete(kind, namespace, name)
-    }
-
-    /// Waits until a change shows.
-    pub(super) fn settle(&self, what: &str, holds: impl Fn(&Stage) -> bool) -> Result<()> {
-        let start = Instant::now();
-        while start.elapsed() < SETTLE && !self.interrupted.has_come() {
-            if holds(self) {
-                return Ok(());
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        bail!("{what} did not take effect within {SETTLE:?}")
+        self.mesh.delete(kind, namespace, name)?;
+        self.mesh.wait_in_force(IN_FORCE)
     }
 
     /// Records what pods say to each other while something is done.
@@ -244,10 +231,14 @@ impl Stage {
         self.interrupted.has_come()
     }
 
+    fn go_on(&self) -> Result<()> {
+        ensure!(!self.interrupted(), "interrupted");
+        Ok(())
+    }
+
     /// Keeps the mesh up.
     pub(super) fn wait_for_ctrl_c(&self) {
         self.interrupted.wait();
-        show::line("taking the mesh down");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Programs in pods.
 
 use std::fs::File;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -86,6 +87,8 @@ pub fn command(space: &Space, program: &Program) -> Command {
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     command.envs(program.env.iter().map(|(name, value)| (name, value)));
     command.current_dir("/");
+    // Ctrl-C at a terminal goes to its foreground group: it is for us, who then end the programs in order.
+    command.process_group(0);
     command
 }
 

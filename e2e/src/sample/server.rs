@@ -53,7 +53,7 @@ pub async fn serve(address: &str, app: Arc<App>) -> Result<()> {
     let listener = TcpListener::bind(&address)
         .await
         .with_context(|| format!("LISTEN_ADDR={address}"))?;
-    tracing::info!("listening on {address}");
+    tracing::info!("listening on {}", listener.local_addr()?);
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {

@@ -15,6 +15,7 @@ pub async fn spawn(address: &str, prefix: String) -> Result<std::net::SocketAddr
         .await
         .with_context(|| format!("TCP echo on {address}"))?;
     let bound = listener.local_addr()?;
+    tracing::info!("TCP echo on {bound}");
     tokio::spawn(async move {
         loop {
             match listener.accept().await {

@@ -32,23 +32,15 @@ spec:
 
 fn all_protocols(lab: &Lab) {
     let all = serde_json::json!({"sent": 3, "received": 3, "error": null});
-    lab.until("HTTP/1.1", || {
-        lab.client("inside", "load http://echo/ --requests 1")["ok"] == 1
-    });
-    assert_eq!(
-        lab.client("inside", "load http://echo:8081/ --requests 5 --http2")["ok"],
-        5
-    );
-    assert_eq!(
-        lab.client("inside", "load http://echo:8083/ --requests 5")["ok"],
-        5,
-        "protocol detection, HTTP/1.1"
-    );
-    assert_eq!(
-        lab.client("inside", "load http://echo:8083/ --requests 5 --http2")["ok"],
-        5,
-        "protocol detection, HTTP/2"
-    );
+    for (what, load) in [
+        ("HTTP/1.1", "load http://echo/"),
+        ("HTTP/2", "load http://echo:8081/ --http2"),
+        ("protocol detection, HTTP/1.1", "load http://echo:8083/"),
+        ("protocol detection, HTTP/2", "load http://echo:8083/ --http2"),
+    ] {
+        let report = lab.client("inside", &format!("{load} --requests 5"));
+        assert_eq!(report["ok"], 5, "{what}: {report:#}");
+    }
     assert_eq!(lab.client("inside", "ws ws://echo/ws --messages 3"), all);
     assert_eq!(lab.client("inside", "grpc http://echo:8082 --messages 3"), all);
     let call = lab.client("inside", "grpc-call http://echo:8082 --code 9 --text not-now");
@@ -113,12 +105,12 @@ spec:
         "endpoints: [{address: ADDRESS}]",
         &format!("endpoints: [{{address: {echo}, ports: {{http: 8080}}}}]"),
     ));
-    lab.mesh.wait_ready(crate::lab::LIMIT).expect("ready");
     let found = |host: &str| lab.client("asking", &format!("load http://{host}/ --requests 1"))["ok"] == 1;
     // No name server but the proxy knows this name.
-    lab.until("the proxy answers for the ServiceEntry", || {
-        found("only-in-the-mesh.example")
-    });
+    assert!(
+        found("only-in-the-mesh.example"),
+        "the proxy answers for the ServiceEntry"
+    );
     assert!(found("echo"), "and for Services");
     let other = lab.client("inside", "load http://only-in-the-mesh.example/ --requests 1");
     assert_eq!(other["ok"], 0, "without capture the name is unknown: {other}");

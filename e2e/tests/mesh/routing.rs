@@ -1,46 +1,29 @@
 //! Where requests go.
 
-use crate::lab::Lab;
-
-const CATALOG: &[&str] = &[
-    "services/catalog.yaml",
-    "services/catalog-deployment-v2.yaml",
-    "ch2/catalog-destinationrule.yaml",
-    "ch2/catalog-virtualservice-all-v1.yaml",
-];
-
-fn weights(v1: u32, v2: u32) -> String {
-    format!(
-        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: catalog}}\nspec:\n  hosts: [catalog]\n  http:\n  - route:\n    \
-         - {{destination: {{host: catalog, subset: version-v1}}, weight: {v1}}}\n    - {{destination: {{host: catalog, subset: version-v2}}, weight: {v2}}}\n"
-    )
-}
+use crate::lab::{CATALOG, Lab, catalog_weights};
 
 #[test]
 fn canary_by_header_and_by_weight() {
     let Some(lab) = Lab::start("canary_by_header_and_by_weight", CATALOG) else {
         return;
     };
-    lab.until("version 1 alone", || lab.try_version_2(10, "") == Ok(0));
+    assert_eq!(lab.version_2(50, ""), 0, "version 1 alone");
 
     lab.apply_lab("ch2/catalog-virtualservice-dark-v2.yaml");
-    let dark = "--header x-dark-launch:v2";
-    lab.until("the header leads to version 2", || lab.try_version_2(1, dark) == Ok(1));
-    assert_eq!(lab.version_2(50, dark), 50);
+    assert_eq!(lab.version_2(50, "--header x-dark-launch:v2"), 50);
     assert_eq!(lab.version_2(50, ""), 0);
 
-    lab.apply(&weights(0, 100));
-    lab.until("version 2 alone", || lab.try_version_2(10, "") == Ok(10));
-    lab.apply(&weights(50, 50));
-    lab.until("both versions", || {
-        lab.try_version_2(20, "").is_ok_and(|v2| (1..20).contains(&v2))
-    });
-    let half = lab.version_2(400, "");
-    assert!((140..=260).contains(&half), "{half} of 400");
-    lab.apply(&weights(90, 10));
-    lab.until("mostly version 1", || lab.try_version_2(60, "").is_ok_and(|v2| v2 < 20));
-    let tenth = lab.version_2(400, "");
-    assert!((10..=80).contains(&tenth), "{tenth} of 400");
+    // Limits are five standard deviations and more away from the mean.
+    for (v1, v2, expected) in [
+        (0, 100, 400..=400),
+        (50, 50, 140..=260),
+        (90, 10, 10..=80),
+        (100, 0, 0..=0),
+    ] {
+        lab.apply(&catalog_weights(v1, v2));
+        let got = lab.version_2(400, "");
+        assert!(expected.contains(&got), "{v1}/{v2}: {got} of 400");
+    }
 }
 
 #[test]
@@ -53,10 +36,6 @@ fn webapp_behind_the_ingress_gateway() {
     let Some(lab) = Lab::start("webapp_behind_the_ingress_gateway", &labs) else {
         return;
     };
-    lab.until("the gateway serves", || {
-        lab.ingress("webapp", "/api/catalog/items/1", &[])
-            .is_ok_and(|a| a.status == 200)
-    });
     let answer = lab.ingress("webapp", "/api/catalog/items/1", &[]).expect("an answer");
     assert_eq!(answer.json().expect("JSON")["name"], "Elinor Glasses");
     assert!(
@@ -68,15 +47,9 @@ fn webapp_behind_the_ingress_gateway() {
     );
 
     lab.apply(&answer_with("www.example.com"));
-    lab.until("another host is unknown", || {
-        lab.ingress("webapp", "/", &[]).is_ok_and(|a| a.status == 404)
-    });
-    assert_eq!(
-        lab.ingress("www.example.com", "/api/catalog", &[])
-            .expect("an answer")
-            .status,
-        200
-    );
+    let status = |host: &str| lab.ingress(host, "/api/catalog", &[]).expect("an answer").status;
+    assert_eq!(status("webapp"), 404, "another host is unknown");
+    assert_eq!(status("www.example.com"), 200);
 }
 
 fn answer_with(host: &str) -> String {
@@ -139,10 +112,9 @@ spec:
             },
         )
     };
-    lab.until("the route is there", || {
-        get("/old/x").is_ok_and(|a| a.status == 200 && a.header("x-seen").is_some())
-    });
-    let shown = get("/old/x").and_then(|a| a.json()).expect("JSON");
+    let old = get("/old/x").expect("an answer");
+    assert_eq!((old.status, old.header("x-seen").as_deref()), (200, Some("yes")));
+    let shown = old.json().expect("JSON");
     assert!(
         shown["url"].as_str().is_some_and(|url| url.ends_with("/new/x")),
         "{shown}"

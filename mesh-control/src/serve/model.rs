@@ -203,7 +203,6 @@ impl Follow {
             .collect();
         self.said.lock().retain(|w| unchanged.contains(&w.object));
         let snapshot = Snapshot::of(loaded, mesh, self.model.json.clone(), self.said.clone());
-        self.model.present.store(snapshot.clone());
         if !same {
             let number = self.model.hub.publish(snapshot.clone());
             metrics::counter!("pilot_push_triggers", "type" => "config").increment(1);
@@ -214,6 +213,8 @@ impl Follow {
                 "changed"
             );
         }
+        // After publishing: whoever sees these files here finds a snapshot of theirs, or a later one, at the hub.
+        self.model.present.store(snapshot.clone());
         self.report(&snapshot);
     }
 

@@ -122,6 +122,7 @@ const PAGES: &str = "\
 /ready                            200 when proxies are served
 /version                          version of the control plane
 /debug/syncz                      connected proxies, and what they have taken
+/debug/sourcez                    files read, by SHA-256, and the snapshot that holds them
 /debug/configz                    objects in force, and where they stand
 /debug/findingsz                  what is wrong with objects, a line each
 /debug/config_dump?proxyID=POD.NS what that proxy should hold
@@ -151,6 +152,7 @@ fn answer(pages: &Pages, request: &Request<Incoming>, peer: SocketAddr) -> Respo
             let all: Vec<Value> = pages.model.hub().connections().iter().map(|c| sync(c)).collect();
             page(&Value::Array(all))
         }
+        "/debug/sourcez" => page(&files(&pages.model)),
         "/debug/configz" => page(&objects(&pages.model)),
         "/debug/findingsz" => {
             let present = pages.model.present();
@@ -238,6 +240,19 @@ fn sync(connection: &Connection) -> Value {
         "snapshot_taken": status.settled,
         "xds": types,
     })
+}
+
+/// Whoever has changed a file waits here until it is read, and then in `/debug/syncz` until `snapshot_taken` of each proxy
+/// is this number or a later one.
+fn files(model: &Model) -> Value {
+    // In this order: the number may be later than the files, never earlier.
+    let present = model.present();
+    let number = model.hub().number();
+    let all = present.loaded.files.iter();
+    let all: serde_json::Map<String, Value> = all
+        .map(|(path, sha256)| (path.display().to_string(), json!(&**sha256)))
+        .collect();
+    json!({"snapshot": number, "files": all})
 }
 
 fn objects(model: &Model) -> Value {

@@ -8,7 +8,7 @@ pub mod directory;
 pub mod mesh;
 mod references;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -73,6 +73,8 @@ pub struct Loaded {
     pub diagnostics: Vec<Diagnostic>,
     /// Where the objects stand.
     pub places: Places,
+    /// Files that were read, with the SHA-256 of what they held, in hexadecimal.
+    pub files: BTreeMap<PathBuf, Arc<str>>,
 }
 
 /// Where objects stand, by what [`object_name`] calls them.

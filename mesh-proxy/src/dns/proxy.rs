@@ -1,5 +1,6 @@
 //! The DNS proxy of the pod: answers names of the mesh, forwards everything else.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -56,11 +57,8 @@ pub async fn start(options: ProxyOptions, table: watch::Receiver<Arc<NameTable>>
     let mut sockets = Vec::new();
     for address in &options.listen {
         let message = || format!("DNS proxy: cannot listen on {address}");
-        let udp = UdpSocket::bind(address).await.with_context(message)?;
-        // With port 0 both have to get the same one, so the second follows the first.
-        let address = udp.local_addr()?;
-        let tcp = TcpListener::bind(address).await.with_context(message)?;
-        sockets.push((address, Arc::new(udp), tcp));
+        let (udp, tcp) = bind(*address).await.with_context(message)?;
+        sockets.push((udp.local_addr()?, Arc::new(udp), tcp));
     }
     let own: Vec<SocketAddr> = sockets.iter().map(|(address, ..)| *address).collect();
     let proxy = Arc::new(Proxy {
@@ -77,6 +75,21 @@ pub async fn start(options: ProxyOptions, table: watch::Receiver<Arc<NameTable>>
         tokio::spawn(serve_tcp(Arc::clone(&proxy), tcp));
     }
     Ok(own)
+}
+
+/// UDP and TCP on one port. Port 0 is any that is free for both.
+async fn bind(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
+    let mut attempts = if address.port() == 0 { 100 } else { 1 };
+    loop {
+        attempts -= 1;
+        // TCP first: its ports are the scarcer ones, being those of connections too.
+        let tcp = TcpListener::bind(address).await?;
+        match UdpSocket::bind(tcp.local_addr()?).await {
+            Ok(udp) => return Ok((udp, tcp)),
+            Err(error) if attempts == 0 || error.kind() != io::ErrorKind::AddrInUse => return Err(error),
+            Err(_) => {}
+        }
+    }
 }
 
 async fn follow(proxy: Arc<Proxy>, mut table: watch::Receiver<Arc<NameTable>>) {

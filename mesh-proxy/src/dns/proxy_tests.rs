@@ -10,9 +10,8 @@ const WAIT: Duration = Duration::from_secs(20);
 
 /// A nameserver that knows `example.org` and leaves the first `ignored` queries unanswered.
 async fn nameserver(ignored: usize) -> SocketAddr {
-    let udp = UdpSocket::bind(LOOPBACK).await.expect("loopback");
+    let (udp, tcp) = bind(LOOPBACK.parse().expect("an address")).await.expect("loopback");
     let address = udp.local_addr().expect("bound");
-    let tcp = TcpListener::bind(address).await.expect("the same port");
     tokio::spawn(async move {
         let mut buffer = [0; 512];
         let mut seen = 0;

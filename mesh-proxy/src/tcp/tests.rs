@@ -10,7 +10,7 @@ use super::*;
 use crate::snapshot::{ChainMatch, Cluster, Discovery, NetworkFilter, TcpProxy, Terminal, Transport};
 use crate::testing::{
     TestCa, TestProxy, alpn, chain, client_tls, cluster, common, echo_server, eventually, exchange, inspect_all,
-    listener, loopback, server_tls, soon, tcp_to, with_tls,
+    listener, loopback, refused, server_tls, soon, tcp_to, with_tls,
 };
 
 async fn proxy_to(terminal: Terminal, clusters: Vec<Cluster>) -> (TestProxy, SocketAddr) {
@@ -105,9 +105,7 @@ async fn idle_connections_are_closed() {
 #[tokio::test]
 async fn other_endpoints_are_tried() {
     let app = echo_server("app").await;
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
-    let dead = gone.local_addr().expect("bound");
-    drop(gone);
+    let dead = refused();
     let terminal = |attempts| {
         Terminal::Tcp(Arc::new(TcpProxy {
             stat_prefix: "app".into(),

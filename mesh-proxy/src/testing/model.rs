@@ -11,6 +11,11 @@ use crate::snapshot::{
 };
 use crate::telemetry::stats::ClusterStats;
 
+/// An address where nobody listens. The kernel gives this port to nobody, unlike one that was free a moment ago.
+pub(crate) fn refused() -> SocketAddr {
+    ([127, 0, 0, 1], 1).into()
+}
+
 /// Loopback with a port of the system's choice.
 pub(crate) fn loopback() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))

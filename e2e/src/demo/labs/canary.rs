@@ -15,19 +15,12 @@ pub(super) fn by_header(stage: &mut Stage) -> Result<Findings> {
     let mut findings = Findings::default();
     two_versions(stage)?;
     stage.apply_lab("ch2/catalog-virtualservice-all-v1.yaml")?;
-    // By the proxy's own word: a few answers in a row may all be from v1 by chance.
-    stage.settle("catalog v1 alone", |s| {
-        let dump = s.admin("webapp", "/config_dump").map(|a| a.text().replace(' ', ""));
-        let route = "\"cluster\":\"outbound|80|version-v1|catalog.istioinaction.svc.cluster.local\"";
-        dump.is_ok_and(|dump| dump.contains(route)) && versions(s, 20, &[]).is_ok_and(|v2| v2 == 0)
-    })?;
     let v2 = versions(stage, 20, &[])?;
     show::bar("all on v1: v1", 20 - v2, 20);
     findings.check(v2 == 0, "v2 runs, and gets nothing");
 
     stage.apply_lab("ch2/catalog-virtualservice-dark-v2.yaml")?;
     let dark = [("x-dark-launch", "v2")];
-    stage.settle("the dark launch", |s| versions(s, 1, &dark).is_ok_and(|v2| v2 == 1))?;
     let (plain, with_header) = (versions(stage, 20, &[])?, versions(stage, 20, &dark)?);
     show::bar("without the header: v1", 20 - plain, 20);
     show::bar("x-dark-launch: v2: v2", with_header, 20);
@@ -37,20 +30,16 @@ pub(super) fn by_header(stage: &mut Stage) -> Result<Findings> {
 }
 
 pub(super) fn by_weight(stage: &mut Stage) -> Result<Findings> {
-    const REQUESTS: usize = 200;
+    const REQUESTS: usize = 400;
     let mut findings = Findings::default();
     two_versions(stage)?;
     for (v1, v2) in [(90, 10), (50, 50), (0, 100)] {
         stage.apply(&weights(v1, v2))?;
-        stage.settle("the new weights", |s| match v2 {
-            100 => versions(s, 10, &[]).is_ok_and(|n| n == 10),
-            _ => versions(s, 60, &[]).is_ok_and(|n| n > 0 && n < 60),
-        })?;
         let got = versions(stage, REQUESTS, &[])?;
         show::bar(&format!("{v1}/{v2}: v2"), got, REQUESTS);
-        // Four standard deviations of a fair draw: a wrong weight shows, chance does not.
+        // Five standard deviations of a fair draw: a wrong weight shows, chance does not.
         let expected = REQUESTS * v2 / 100;
-        let spread = (4.0 * ((REQUESTS * v1 * v2) as f64).sqrt() / 100.0).ceil() as usize;
+        let spread = (5.0 * ((REQUESTS * v1 * v2) as f64).sqrt() / 100.0).ceil() as usize;
         findings.check(
             got.abs_diff(expected) <= spread,
             &format!("{v2} % ± {spread} of {REQUESTS} go to v2"),

@@ -12,19 +12,11 @@ pub(super) fn run(stage: &mut Stage) -> Result<Findings> {
     super::canary::two_versions(stage)?;
     // One version, and no retries: what the application does is what the caller sees.
     stage.apply(NO_RETRIES)?;
-    stage.settle("one version again", |s| {
-        s.get("/api/catalog/items/1", &[])
-            .is_ok_and(|a| !a.text().contains("imageUrl"))
-    })?;
     stage.chaos(r#"{"active":true,"type":"500","percentage":50}"#)?;
     let before = succeeded(stage);
     show::bar("50 % chaos, no retries", before, REQUESTS);
 
     stage.apply_lab("ch2/catalog-virtualservice.yaml")?;
-    // Ten in a row are even odds with retries, one in a thousand without.
-    stage.settle("the retries", |s| {
-        (0..10).all(|_| s.get("/api/catalog/items/1", &[]).is_ok_and(|a| a.status == 200))
-    })?;
     let after = succeeded(stage);
     show::bar("50 % chaos, three retries", after, REQUESTS);
     stage.chaos(r#"{"active":false}"#)?;
@@ -33,8 +25,11 @@ pub(super) fn run(stage: &mut Stage) -> Result<Findings> {
         before > REQUESTS / 5 && before < REQUESTS * 4 / 5,
         "about half succeed without retries",
     );
-    // Four tries at one half leave 6 %, 12 of 200; 30 would be five standard deviations away.
-    findings.check(after > REQUESTS - 30, "about 94 % or more succeed with three retries");
+    // Four tries at one half leave 6 %, 12 of 200; 40 would be eight standard deviations away.
+    findings.check(
+        after > REQUESTS - 40,
+        "most succeed with three retries: 94 %, give or take chance",
+    );
     Ok(findings)
 }
 

@@ -9,10 +9,6 @@ use crate::demo::{Findings, show};
 pub(super) fn run(stage: &mut Stage) -> Result<Findings> {
     let mut findings = Findings::default();
     super::canary::two_versions(stage)?;
-    stage.settle("the subsets", |s| {
-        s.admin("webapp", "/clusters")
-            .is_ok_and(|a| a.text().contains("|version-v1|"))
-    })?;
     let dump = stage
         .admin("webapp", "/config_dump?include_eds")?
         .json()

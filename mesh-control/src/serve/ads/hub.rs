@@ -142,6 +142,11 @@ impl Hub {
         self.current.subscribe()
     }
 
+    /// Number of the present snapshot.
+    pub fn number(&self) -> u64 {
+        self.current.borrow().number
+    }
+
     /// All connected proxies.
     pub fn connections(&self) -> Vec<Arc<Connection>> {
         self.connections.lock().values().cloned().collect()

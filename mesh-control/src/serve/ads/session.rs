@@ -119,11 +119,21 @@ impl Session {
         late.chain(self.hold_until).chain([start]).filter(|d| *d > now).min()
     }
 
-    /// Everything that the proxy asked for has been sent and answered.
+    /// Everything that the proxy should hold has been asked for, sent and answered.
     pub fn settled(&self, now: Instant) -> bool {
-        self.watches
-            .keys()
-            .all(|t| self.clear(t, now) && self.gone(t).is_empty())
+        let quiet = |t: &String| self.clear(t, now) && self.gone(t).is_empty();
+        self.watches.keys().all(quiet) && self.asked(CLUSTER, ENDPOINT) && self.asked(LISTENER, ROUTE)
+    }
+
+    /// What resources of one type name of another is asked for only when they have been taken. A proxy that has refused
+    /// one of them may never ask.
+    fn asked(&self, by: &str, named: &str) -> bool {
+        let Some(by) = self.watches.get(by).filter(|w| w.rejected.is_empty()) else {
+            return true;
+        };
+        let watch = self.watches.get(named);
+        let mut wanted = self.resources.of(named).keys();
+        by.held.is_empty() || wanted.all(|name| watch.is_some_and(|w| w.wants(name)))
     }
 
     /// What the proxy holds of a type, as far as this stream knows the bytes.

@@ -195,6 +195,15 @@ fn routes_wait_for_endpoints_but_not_for_ever() {
 }
 
 #[test]
+fn a_proxy_has_taken_all_only_with_what_its_listeners_name() {
+    let mut proxy = Proxy::connect(resources(&[(LISTENER, &[("l", "1")]), (ROUTE, &[("80", "1")])]));
+    proxy.subscribe(LISTENER, &[]);
+    assert!(!proxy.session.settled(proxy.now), "the routes are not asked for yet");
+    proxy.subscribe(ROUTE, &["80"]);
+    assert!(proxy.session.settled(proxy.now));
+}
+
+#[test]
 fn a_changed_cluster_brings_its_endpoints_again() {
     let state = |version| resources(&[(CLUSTER, &[("eds-a", version)]), (ENDPOINT, &[("eds-a", "1")])]);
     let mut proxy = Proxy::connect(state("1"));

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mesh_api::istio::AnyObject;
+use sha2::{Digest as _, Sha256};
 
 use super::{Diagnostic, Loaded, Places, Severity};
 use document::{Document, Problem};
@@ -40,6 +41,7 @@ pub struct Directory {
 #[derive(Debug)]
 struct File {
     text: String,
+    sha256: Arc<str>,
     documents: Vec<Document>,
 }
 
@@ -82,8 +84,12 @@ impl Directory {
             match read_file(path) {
                 Ok(text) => {
                     if self.files.get(path).is_none_or(|f| f.text != text) {
-                        let documents = document::read(&text);
-                        self.files.insert(path.clone(), File { text, documents });
+                        let file = File {
+                            sha256: sha256(&text),
+                            documents: document::read(&text),
+                            text,
+                        };
+                        self.files.insert(path.clone(), file);
                     }
                 }
                 Err(error) => loaded.diagnostics.push(whole_file(
@@ -94,9 +100,17 @@ impl Directory {
         }
         self.files
             .retain(|path, _| found.contains(path) || lost.iter().any(|l| path.starts_with(l)));
+        loaded.files = self.files.iter().map(|(p, f)| (p.clone(), f.sha256.clone())).collect();
         self.collect(&mut loaded);
         loaded.diagnostics.sort();
         loaded
+    }
+
+    /// Whether a file has a document about an object, good or not.
+    fn speaks_of(&self, file: &Path, object: &String) -> bool {
+        let documents = self.files.get(file).map(|f| f.documents.as_slice());
+        let mut documents = documents.unwrap_or_default().iter();
+        documents.any(|document| document.object.as_ref() == Some(object))
     }
 
     fn collect(&mut self, loaded: &mut Loaded) {
@@ -107,7 +121,12 @@ impl Directory {
             let named: HashSet<&String> = file.documents.iter().filter_map(|d| d.object.as_ref()).collect();
             for document in &file.documents {
                 let name = document.object.clone();
-                if let Some(first) = name.as_ref().and_then(|n| good.get(n)) {
+                // Of two files with one object the one that had it before keeps it, else the first by name.
+                let first = name.as_ref().and_then(|n| {
+                    let elsewhere = |g: &&Good| *g.file != *path && self.speaks_of(&g.file, n);
+                    good.get(n).or_else(|| self.good.get(n).filter(elsewhere))
+                });
+                if let Some(first) = first {
                     loaded.diagnostics.push(duplicate(&path, document, first));
                     continue;
                 }
@@ -207,6 +226,15 @@ fn whole_file(path: &Path, message: &str) -> Diagnostic {
         message: message.to_owned(),
         severity: Severity::Error,
     }
+}
+
+fn sha256(text: &str) -> Arc<str> {
+    let digest = Sha256::digest(text);
+    digest
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect::<String>()
+        .into()
 }
 
 fn read_file(path: &Path) -> Result<String, String> {

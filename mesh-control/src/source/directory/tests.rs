@@ -174,6 +174,14 @@ fn the_first_by_file_name_of_two_equals_stays() {
             .file,
         dir.path().join("b.yaml")
     );
+
+    // What is in force stays in force, whatever a new file is called.
+    write(dir.path(), "a.yaml", GOOD);
+    let found = lines(dir.path(), &directory.load());
+    assert!(
+        found.len() == 1 && found[0].starts_with("a.yaml:4: ") && found[0].contains("b.yaml:4"),
+        "{found:?}"
+    );
 }
 
 #[test]

@@ -8,9 +8,9 @@ use http::{Request, Response, Version};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
 use super::harness::*;
+use crate::testing::refused;
 
 /// Fails this many times for each path, then answers with the body.
 async fn failing(times: usize, code: u16) -> (Origin, Arc<AtomicUsize>) {
@@ -140,15 +140,9 @@ async fn retries_go_to_other_endpoints() {
     }
 }
 
-/// An address where nobody listens.
-async fn refused() -> std::net::SocketAddr {
-    let socket = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    socket.local_addr().expect("bound")
-}
-
 #[tokio::test]
 async fn refused_connections() {
-    let gone = refused().await;
+    let gone = refused();
     let mesh = mesh(
         retrying(&json!({"retry_on": "connect-failure", "num_retries": 2})),
         gone,

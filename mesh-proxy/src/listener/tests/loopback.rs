@@ -229,7 +229,11 @@ async fn connections_are_spread_and_survive_the_listeners_end() {
 
 #[tokio::test]
 async fn an_address_that_is_taken_is_tried_again_and_holds_nobody_up() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
+    // Of a port below those that the kernel hands out, so that nobody else gets it in between.
+    let taken = std::iter::repeat_with(|| rand::random_range(10_000..30_000_u16))
+        .take(1000)
+        .find_map(|port| std::net::TcpListener::bind(("127.0.0.1", port)).ok())
+        .expect("a free port");
     let address = taken.local_addr().expect("bound");
     let app = echo_server("app").await;
     let proxy = TestProxy::start(1);
