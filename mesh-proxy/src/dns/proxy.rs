@@ -184,7 +184,7 @@ async fn serve_tcp(proxy: Arc<Proxy>, listener: TcpListener) {
     }
 }
 
-async fn serve_stream(proxy: &Proxy, mut socket: TcpStream) -> std::io::Result<()> {
+async fn serve_stream(proxy: &Proxy, mut socket: TcpStream) -> io::Result<()> {
     loop {
         let Ok(read) = tokio::time::timeout(TCP_IDLE, read_message(&mut socket)).await else {
             return Ok(());

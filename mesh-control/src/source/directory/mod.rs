@@ -106,11 +106,16 @@ impl Directory {
         loaded
     }
 
-    /// Whether a file has a document about an object, good or not.
+    /// Whether a file has a document about an object, good or not, or one of which nobody can tell what it is about.
     fn speaks_of(&self, file: &Path, object: &String) -> bool {
         let documents = self.files.get(file).map(|f| f.documents.as_slice());
         let mut documents = documents.unwrap_or_default().iter();
-        documents.any(|document| document.object.as_ref() == Some(object))
+        documents.any(|document| {
+            document
+                .object
+                .as_ref()
+                .map_or(document.result.is_err(), |o| o == object)
+        })
     }
 
     fn collect(&mut self, loaded: &mut Loaded) {

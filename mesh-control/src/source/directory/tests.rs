@@ -182,6 +182,12 @@ fn the_first_by_file_name_of_two_equals_stays() {
         found.len() == 1 && found[0].starts_with("a.yaml:4: ") && found[0].contains("b.yaml:4"),
         "{found:?}"
     );
+    write(dir.path(), "b.yaml", "metadata: [");
+    let loaded = directory.load();
+    let place = loaded
+        .places
+        .diagnostic("VirtualService shop/catalog", "", "", Severity::Error);
+    assert_eq!(place.file, dir.path().join("b.yaml"), "also when its file breaks");
 }
 
 #[test]
