@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use crate::netns::{self, Network};
+use crate::netns::{self, Family, Network};
 use crate::runner::folder::PROGRAMS;
 use crate::runner::{Mesh, Options};
 
@@ -45,11 +45,11 @@ pub fn programs() -> std::path::PathBuf {
 ///
 /// # Panics
 /// When the network cannot be made although nothing is missing, and as [`skips`].
-pub fn network_or_skip(test: &str) -> Option<Network> {
+pub fn network_or_skip(test: &str, family: Family) -> Option<Network> {
     if skips(test) {
         return None;
     }
-    match Network::create() {
+    match Network::create(family) {
         Ok(network) => Some(network),
         Err(error) => panic!("{test}: {error:#}"),
     }

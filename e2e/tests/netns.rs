@@ -1,17 +1,18 @@
 //! The harness itself: pods reach one another and nothing else, ClusterIPs work, and nothing stays behind.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, SocketAddrV4, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use e2e::netns::capture::{Capture, holding};
 use e2e::netns::services::{ServicePort, publish};
-use e2e::netns::{Space, enter};
+use e2e::netns::{Family, Space, enter};
 
 const PATIENCE: Duration = Duration::from_secs(2);
 
 fn serve(space: &Space, port: u16, text: &'static str) {
-    let listener = enter::inside(&space.path(), move || TcpListener::bind(("0.0.0.0", port)))
+    let address = SocketAddr::from((space.ip, port));
+    let listener = enter::inside(&space.path(), move || TcpListener::bind(address))
         .expect("namespace")
         .expect("bound");
     std::thread::spawn(move || {
@@ -31,7 +32,21 @@ fn ask(from: Option<&Space>, to: SocketAddr) -> Result<String, String> {
 
 #[test]
 fn pods_reach_each_other_and_nothing_else() {
-    let Some(network) = e2e::testing::network_or_skip("pods_reach_each_other_and_nothing_else") else {
+    reach(
+        "pods_reach_each_other_and_nothing_else",
+        Family::V4,
+        ["192.0.2.1:80", "1.1.1.1:443"],
+    );
+}
+
+#[test]
+fn pods_with_ipv6_reach_each_other_and_nothing_else() {
+    let outside = ["[2001:db8::1]:80", "[2606:4700:4700::1111]:443"];
+    reach("pods_with_ipv6_reach_each_other_and_nothing_else", Family::V6, outside);
+}
+
+fn reach(test: &str, family: Family, outside: [&str; 2]) {
+    let Some(network) = e2e::testing::network_or_skip(test, family) else {
         return;
     };
     let (a, b) = (network.add("a").expect("pod"), network.add("b").expect("pod"));
@@ -44,13 +59,13 @@ fn pods_reach_each_other_and_nothing_else() {
     assert_eq!(ask(None, direct).as_deref(), Ok("canary-7f3a"), "from the host");
 
     let cluster_ip = network.service_address(20);
-    let service = |endpoints: &[SocketAddrV4]| ServicePort {
+    let service = |endpoints: &[SocketAddr]| ServicePort {
         ip: cluster_ip,
         port: 80,
         protocol: "tcp",
         endpoints: endpoints.to_vec(),
     };
-    publish(&network, &[service(&[SocketAddrV4::new(b.ip, 8080)])]).expect("rules");
+    publish(&network, &[service(&[SocketAddr::new(b.ip, 8080)])]).expect("rules");
     let by_service = SocketAddr::from((cluster_ip, 80));
     assert_eq!(ask(Some(&a), by_service).as_deref(), Ok("canary-7f3a"));
     assert_eq!(ask(None, by_service).as_deref(), Ok("canary-7f3a"), "from the host");
@@ -60,7 +75,7 @@ fn pods_reach_each_other_and_nothing_else() {
         "a Service without endpoints refuses"
     );
 
-    for outside in ["192.0.2.1:80", "1.1.1.1:443"] {
+    for outside in outside {
         let refused = ask(Some(&a), outside.parse().expect("an address")).expect_err(outside);
         assert!(
             refused.contains("unreachable") || refused.contains("refused"),
@@ -73,7 +88,7 @@ fn pods_reach_each_other_and_nothing_else() {
 
 #[test]
 fn nothing_stays_behind() {
-    let Some(network) = e2e::testing::network_or_skip("nothing_stays_behind") else {
+    let Some(network) = e2e::testing::network_or_skip("nothing_stays_behind", Family::V4) else {
         return;
     };
     let space = network.add("gone").expect("pod");

@@ -5,6 +5,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
+use super::Family;
+
 /// Runs `ip` with arguments separated by blanks and gives its output.
 ///
 /// # Errors
@@ -24,12 +26,16 @@ pub fn ip_batch(commands: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Gives a program to `iptables-restore` in a namespace; chains that it declares are replaced, others stay.
+/// Gives a program to `iptables-restore` or `ip6tables-restore` in a namespace; chains that it declares are replaced, others stay.
 ///
 /// # Errors
 /// When the program is missing or refuses.
-pub fn restore(namespace: &str, program: &str) -> Result<()> {
-    let arguments = ["netns", "exec", namespace, "iptables-restore", "--noflush", "-w"];
+pub fn restore(namespace: &str, family: Family, program: &str) -> Result<()> {
+    let restore = match family {
+        Family::V4 => "iptables-restore",
+        Family::V6 => "ip6tables-restore",
+    };
+    let arguments = ["netns", "exec", namespace, restore, "--noflush", "-w"];
     run("ip", &arguments, program).with_context(|| format!("rules:\n{program}"))?;
     Ok(())
 }

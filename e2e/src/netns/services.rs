@@ -2,7 +2,7 @@
 //! that the sidecar does not take, such as its own connection to the control plane.
 
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
 
@@ -12,13 +12,13 @@ use super::{Network, command};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServicePort {
     /// ClusterIP.
-    pub ip: Ipv4Addr,
+    pub ip: IpAddr,
     /// Port.
     pub port: u16,
     /// `tcp` or `udp`.
     pub protocol: &'static str,
     /// Pods behind it.
-    pub endpoints: Vec<SocketAddrV4>,
+    pub endpoints: Vec<SocketAddr>,
 }
 
 /// Replaces the rules for ClusterIPs.
@@ -26,7 +26,7 @@ pub struct ServicePort {
 /// # Errors
 /// When iptables refuses.
 pub fn publish(network: &Network, services: &[ServicePort]) -> Result<()> {
-    command::restore(&network.root().name, &program(services))
+    command::restore(&network.root().name, network.family(), &program(services))
 }
 
 fn program(services: &[ServicePort]) -> String {
@@ -50,7 +50,7 @@ fn program(services: &[ServicePort]) -> String {
             };
             let _ = writeln!(
                 out,
-                "-A FM_SERVICES -d {}/32 -p {} --dport {}{share} -j DNAT --to-destination {endpoint}",
+                "-A FM_SERVICES -d {} -p {} --dport {}{share} -j DNAT --to-destination {endpoint}",
                 service.ip, service.protocol, service.port
             );
         }
@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn endpoints_get_equal_shares() {
         let text = program(&[ServicePort {
-            ip: Ipv4Addr::new(10, 96, 1, 20),
+            ip: [10, 96, 1, 20].into(),
             port: 80,
             protocol: "tcp",
             endpoints: ["10.244.1.2:8080", "10.244.1.3:8080"]

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use super::folder::Folder;
 use super::process::{Process, Program, User};
 use super::{http, objects, services};
-use crate::netns::{Network, Space};
+use crate::netns::{Family, Network, Space};
 
 /// What the directory says of the control plane itself.
 pub const OBJECTS: &str = r"
@@ -55,6 +55,9 @@ impl Control {
         let mut arguments: Vec<String> = vec!["serve".to_owned(), "--source".to_owned()];
         arguments.push(format!("dir:{}", folder.config().display()));
         arguments.extend(["--ca-dir".to_owned(), folder.ca().display().to_string()]);
+        if network.family() == Family::V6 {
+            arguments.extend(["--listen".to_owned(), "::".to_owned()]);
+        }
         if let Some(text) = mesh_config {
             let file = folder.config().with_file_name("mesh-config.yaml");
             objects::write_whole(&file, text)?;

@@ -2,7 +2,7 @@
 //! names do not exist.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use hickory_proto::op::{Message, OpCode, ResponseCode};
-use hickory_proto::rr::rdata::A;
+use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{RData, Record, RecordType};
 use parking_lot::RwLock;
 
@@ -20,7 +20,7 @@ use crate::netns::{Network, enter};
 const TTL: u32 = 5;
 
 /// Names in lower case without the last dot, and their addresses.
-pub type Table = BTreeMap<String, Vec<Ipv4Addr>>;
+pub type Table = BTreeMap<String, Vec<IpAddr>>;
 
 /// The server; it ends when this is dropped.
 #[derive(Debug)]
@@ -89,13 +89,17 @@ fn answer(query: &[u8], table: &Table) -> Option<Vec<u8>> {
     let name = question.name().to_ascii().trim_end_matches('.').to_ascii_lowercase();
     match table.get(&name) {
         None => reply.metadata.response_code = ResponseCode::NXDomain,
-        Some(addresses) if question.query_type() == RecordType::A => {
-            for ip in addresses {
-                reply.add_answer(Record::from_rdata(question.name().clone(), TTL, RData::A(A(*ip))));
+        // A name without what was asked for, such as addresses of the other family, exists nevertheless.
+        Some(addresses) => {
+            let data = addresses.iter().filter_map(|ip| match (question.query_type(), ip) {
+                (RecordType::A, IpAddr::V4(v4)) => Some(RData::A(A(*v4))),
+                (RecordType::AAAA, IpAddr::V6(v6)) => Some(RData::AAAA(AAAA(*v6))),
+                _ => None,
+            });
+            for data in data {
+                reply.add_answer(Record::from_rdata(question.name().clone(), TTL, data));
             }
         }
-        // The name exists, only not with what was asked for, such as IPv6 addresses.
-        Some(_) => {}
     }
     reply.add_query(question);
     reply.to_vec().ok()
@@ -111,7 +115,10 @@ mod tests {
     fn ask(name: &str, kind: RecordType) -> Message {
         let table = Table::from([(
             "web.shop.svc.cluster.local".to_owned(),
-            vec![Ipv4Addr::new(10, 96, 1, 2)],
+            vec!["10.96.1.2", "fd10:96:1::2", "fd10:96:1::3"]
+                .into_iter()
+                .map(|ip| ip.parse().expect("an address"))
+                .collect(),
         )]);
         let mut query = Message::query();
         query.add_query(Query::query(Name::from_ascii(name).expect("a name"), kind));
@@ -129,6 +136,11 @@ mod tests {
         let v6 = ask("web.shop.svc.cluster.local.", RecordType::AAAA);
         assert_eq!(
             (v6.metadata.response_code, v6.answers.len()),
+            (ResponseCode::NoError, 2)
+        );
+        let text = ask("web.shop.svc.cluster.local.", RecordType::TXT);
+        assert_eq!(
+            (text.metadata.response_code, text.answers.len()),
             (ResponseCode::NoError, 0)
         );
         let unknown = ask("example.com.", RecordType::A);

@@ -31,7 +31,7 @@ pub mod services;
 pub mod sidecar;
 pub mod state;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::Arc;
@@ -47,7 +47,7 @@ pub use plan::Injection;
 pub use state::Change;
 
 use crate::netns::capture::Capture;
-use crate::netns::{Space, enter};
+use crate::netns::{Family, Space, enter};
 use monitor::Monitor;
 use pod::Pod;
 use process::{Program, User};
@@ -65,6 +65,8 @@ pub struct Options {
     pub mesh_config: Option<String>,
     /// Defaults of ProxyConfig, under the pods' own.
     pub proxy_config: Value,
+    /// Whether pods and Services have IPv4 or IPv6 addresses.
+    pub family: Family,
     /// Folder of our programs; else `FERROMESH_BIN_DIR`, else where this program is.
     pub programs: Option<PathBuf>,
 }
@@ -75,6 +77,7 @@ impl Default for Options {
             namespace: "default".to_owned(),
             mesh_config: None,
             proxy_config: Value::Null,
+            family: Family::default(),
             programs: None,
         }
     }
@@ -90,7 +93,7 @@ pub struct PodInfo {
     /// Deployment, or the pod itself.
     pub workload: String,
     /// Address.
-    pub ip: Ipv4Addr,
+    pub ip: IpAddr,
     /// Whether it takes traffic.
     pub ready: bool,
     /// What runs beside the application.
@@ -284,7 +287,7 @@ impl Mesh {
     ///
     /// # Errors
     /// When there is no such Service or it has no ClusterIP.
-    pub fn service_address(&self, service: &str) -> Result<Ipv4Addr> {
+    pub fn service_address(&self, service: &str) -> Result<IpAddr> {
         let (name, namespace) = service.split_once('.').unwrap_or((service, &self.namespace));
         let file = Key::new("Service", namespace, name).file(&self.config_folder());
         let text = std::fs::read_to_string(&file).with_context(|| format!("there is no Service {namespace}/{name}"))?;

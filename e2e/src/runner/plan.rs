@@ -1,7 +1,7 @@
 //! What a Deployment or Pod asks for, worked out without touching anything: names, labels, injection, environment.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, bail};
 use mesh_api::k8s::{Container, EnvVar, ObjectMeta, Pod, PodSpec};
@@ -208,13 +208,13 @@ impl PodPlan {
     ///
     /// # Errors
     /// When an environment variable refers to something that does not exist here.
-    pub fn apps(&self, ip: Ipv4Addr, configs: &dyn Configs) -> Result<Vec<App>> {
+    pub fn apps(&self, ip: IpAddr, configs: &dyn Configs) -> Result<Vec<App>> {
         self.containers()
             .map(|container| self.app(container, ip, configs))
             .collect()
     }
 
-    fn app(&self, container: &Container, ip: Ipv4Addr, configs: &dyn Configs) -> Result<App> {
+    fn app(&self, container: &Container, ip: IpAddr, configs: &dyn Configs) -> Result<App> {
         let mut env = vec![("HOSTNAME".to_owned(), self.name.clone())];
         for variable in container.env.iter().flatten() {
             let value = self.value(variable, ip, configs);
@@ -241,7 +241,7 @@ impl PodPlan {
         })
     }
 
-    fn value(&self, variable: &EnvVar, ip: Ipv4Addr, configs: &dyn Configs) -> Result<String> {
+    fn value(&self, variable: &EnvVar, ip: IpAddr, configs: &dyn Configs) -> Result<String> {
         let Some(from) = &variable.value_from else {
             return Ok(variable.value.clone().unwrap_or_default());
         };
@@ -259,7 +259,7 @@ impl PodPlan {
         found.with_context(|| format!("{kind} {}/{name} with key {key} does not exist", self.namespace))
     }
 
-    fn field(&self, path: &str, ip: Ipv4Addr) -> Result<String> {
+    fn field(&self, path: &str, ip: IpAddr) -> Result<String> {
         let quoted = |prefix: &str| path.strip_prefix(prefix)?.strip_suffix("']");
         Ok(match path {
             "metadata.namespace" => self.namespace.clone(),
@@ -279,7 +279,7 @@ impl PodPlan {
     }
 
     /// The Pod object that is published.
-    pub fn object(&self, ip: Ipv4Addr, ready: bool, owner_kind: &str) -> Value {
+    pub fn object(&self, ip: IpAddr, ready: bool, owner_kind: &str) -> Value {
         let status = if ready { "True" } else { "False" };
         let conditions: Vec<Value> = [
             ("Initialized", "True"),

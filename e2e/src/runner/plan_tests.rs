@@ -75,7 +75,7 @@ fn environment_references_are_resolved() {
             {"name": "MAP", "valueFrom": {"configMapKeyRef": {"name": "known", "key": "k"}}},
         ]}]}))
     .expect("valid");
-    let apps = plan.apps(Ipv4Addr::new(10, 244, 1, 2), &NoConfigs).expect("resolved");
+    let apps = plan.apps(IpAddr::from([10, 244, 1, 2]), &NoConfigs).expect("resolved");
     let env: BTreeMap<_, _> = apps[0].env.iter().cloned().collect();
     for (name, value) in [
         ("PLAIN", "x"),
@@ -102,7 +102,7 @@ fn what_cannot_run_is_refused_with_its_place() {
     let missing = plan(json!({"containers": [{"name": "web", "image": "fake-service",
         "env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}]}))
     .expect("valid")
-    .apps(Ipv4Addr::LOCALHOST, &NoConfigs)
+    .apps(IpAddr::from([127, 0, 0, 1]), &NoConfigs)
     .expect_err("no such Secret");
     assert!(
         format!("{missing:#}").contains("container web: env A: Secret shop/s with key k"),
@@ -119,7 +119,7 @@ fn what_cannot_run_is_refused_with_its_place() {
 #[test]
 fn published_pods_say_whether_they_are_ready() {
     let plan = plan(json!({"containers": [{"name": "web", "image": "fake-service"}]})).expect("valid");
-    let object = plan.object(Ipv4Addr::new(10, 244, 1, 2), true, "ReplicaSet");
+    let object = plan.object(IpAddr::from([10, 244, 1, 2]), true, "ReplicaSet");
     assert_eq!((&object["kind"], &object["apiVersion"]), (&json!("Pod"), &json!("v1")));
     assert_eq!(object["status"]["podIP"], "10.244.1.2");
     assert_eq!(
@@ -127,7 +127,7 @@ fn published_pods_say_whether_they_are_ready() {
         json!({"type": "Ready", "status": "True"})
     );
     assert_eq!(object["spec"]["serviceAccountName"], "default");
-    let object = plan.object(Ipv4Addr::new(10, 244, 1, 2), false, "Pod");
+    let object = plan.object(IpAddr::from([10, 244, 1, 2]), false, "Pod");
     assert_eq!(object["status"]["conditions"][3]["status"], "False");
     assert!(object["metadata"].get("ownerReferences").is_none());
 }

@@ -1,6 +1,6 @@
 //! A running pod: its namespace, the proxy and the application.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -56,7 +56,7 @@ pub struct Pod {
 #[derive(Debug, Clone)]
 pub struct Checks {
     namespace: PathBuf,
-    ip: Ipv4Addr,
+    ip: IpAddr,
     app_ports: Vec<u16>,
     proxy: bool,
 }
@@ -95,7 +95,7 @@ impl Pod {
         network.write_etc(
             space,
             "hosts",
-            &format!("127.0.0.1 localhost\n{} {}\n", space.ip, plan.name),
+            &format!("127.0.0.1 localhost\n::1 localhost\n{} {}\n", space.ip, plan.name),
         )?;
         enter::inside(&space.path(), || {
             // As container runtimes have it: ports below 1024 need no privilege inside a pod.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher as _;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use mesh_api::k8s::{IntOrString, Service, ServicePort as Port};
 
@@ -20,7 +20,7 @@ pub struct Backend<'a> {
     /// What it is.
     pub plan: &'a PodPlan,
     /// Its address.
-    pub ip: Ipv4Addr,
+    pub ip: IpAddr,
     /// Whether it takes traffic.
     pub ready: bool,
 }
@@ -29,9 +29,9 @@ pub struct Backend<'a> {
 pub fn address(
     namespace: &str,
     name: &str,
-    taken: &BTreeSet<Ipv4Addr>,
-    of_host: impl Fn(u8) -> Ipv4Addr,
-) -> Option<Ipv4Addr> {
+    taken: &BTreeSet<IpAddr>,
+    of_host: impl Fn(u8) -> IpAddr,
+) -> Option<IpAddr> {
     let count = u64::from(LAST - FIRST) + 1;
     let start = foldhash::quality::FixedState::default().hash_one((namespace, name)) % count;
     (0..count)
@@ -41,7 +41,7 @@ pub fn address(
 }
 
 /// ClusterIP of a Service; `None` for headless and external ones.
-pub fn cluster_ip(service: &Service) -> Option<Ipv4Addr> {
+pub fn cluster_ip(service: &Service) -> Option<IpAddr> {
     service.spec.as_ref()?.cluster_ip.as_deref()?.parse().ok()
 }
 
@@ -97,7 +97,7 @@ pub fn rules(services: &[Service], pods: &[Backend<'_>]) -> Vec<ServicePort> {
                     "tcp"
                 },
                 endpoints: behind
-                    .filter_map(|pod| Some(SocketAddrV4::new(pod.ip, target_port(port, pod.plan)?)))
+                    .filter_map(|pod| Some(SocketAddr::new(pod.ip, target_port(port, pod.plan)?)))
                     .collect(),
             });
         }
@@ -125,7 +125,7 @@ pub fn names(services: &[Service], pods: &[Backend<'_>]) -> Table {
 }
 
 /// The resolv.conf of a pod.
-pub fn resolv_conf(server: Ipv4Addr, namespace: &str) -> String {
+pub fn resolv_conf(server: IpAddr, namespace: &str) -> String {
     format!(
         "nameserver {server}\nsearch {namespace}.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5 timeout:2\n"
     )
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn addresses_depend_on_names_and_never_clash() {
-        let of_host = |host| Ipv4Addr::new(10, 96, 7, host);
+        let of_host = |host| IpAddr::from([10, 96, 7, host]);
         let mut taken = BTreeSet::new();
         let first = address("shop", "web", &taken, of_host).expect("free");
         assert_eq!(address("shop", "web", &taken, of_host), Some(first));
@@ -175,7 +175,7 @@ mod tests {
             pod(&json!({"app": "web", "version": "v1"})),
             pod(&json!({"app": "other"})),
         );
-        let ip = |host| Ipv4Addr::new(10, 244, 7, host);
+        let ip = |host| IpAddr::from([10, 244, 7, host]);
         let backends = [
             Backend {
                 plan: &web,
@@ -200,8 +200,8 @@ mod tests {
         assert_eq!(
             shown,
             [
-                (80, vec![SocketAddrV4::new(ip(2), 8080)]),
-                (9000, vec![SocketAddrV4::new(ip(2), 9000)])
+                (80, vec![SocketAddr::new(ip(2), 8080)]),
+                (9000, vec![SocketAddr::new(ip(2), 9000)])
             ]
         );
         let headless = service(&json!({"clusterIP": "None", "selector": {"app": "web"}}));
@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(all["web.shop.svc.cluster.local"], [ip(2)]);
         assert_eq!(
             names(&[by_ip], &backends)["web.shop.svc.cluster.local"],
-            [Ipv4Addr::new(10, 96, 7, 30)]
+            [IpAddr::from([10, 96, 7, 30])]
         );
     }
 }

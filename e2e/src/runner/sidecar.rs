@@ -1,6 +1,6 @@
 //! What Istio's injector would add to a pod: the arguments of the init container and the environment of the proxy.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -136,7 +136,7 @@ pub fn init_arguments(plan: &PodPlan, config: &Value, mark: Option<u32>) -> Opti
 }
 
 /// Environment of the proxy.
-pub fn env(plan: &PodPlan, ip: Ipv4Addr, host: Ipv4Addr, config: &Value, files: &Files) -> Vec<(String, String)> {
+pub fn env(plan: &PodPlan, ip: IpAddr, host: IpAddr, config: &Value, files: &Files) -> Vec<(String, String)> {
     let path = |path: &Path| path.display().to_string();
     let apps: Vec<&str> = plan.containers().map(|container| container.name.as_str()).collect();
     let mut env: Vec<(String, String)> = [
@@ -263,7 +263,7 @@ mod tests {
             root_cert: "/r".into(),
             data: "/d".into(),
         };
-        let env: BTreeMap<_, _> = env(&pod, Ipv4Addr::new(10, 1, 1, 1), Ipv4Addr::LOCALHOST, &config, &files)
+        let env: BTreeMap<_, _> = env(&pod, [10, 1, 1, 1].into(), [127, 0, 0, 1].into(), &config, &files)
             .into_iter()
             .collect();
         assert_eq!(

@@ -48,7 +48,7 @@ impl State {
     /// # Errors
     /// When one of them does not start.
     pub fn start(options: Options) -> Result<State> {
-        let network = Network::create()?;
+        let network = Network::create(options.family)?;
         let folder = Folder::create(network.files(), options.programs.clone())?;
         let dns = NameServer::start(&network)?;
         let control = Control::start(&network, &folder, options.mesh_config.as_deref())?;
@@ -272,7 +272,7 @@ impl State {
         let control = self.objects.get(&Key::new("Service", "istio-system", "istiod"));
         if let Some(ip) = control.and_then(|object| services::cluster_ip(&object.typed().ok()?)) {
             for rule in service_rules.iter_mut().filter(|rule| rule.ip == ip) {
-                rule.endpoints = vec![std::net::SocketAddrV4::new(self.control.space.ip, rule.port)];
+                rule.endpoints = vec![std::net::SocketAddr::new(self.control.space.ip, rule.port)];
             }
         }
         self.dns

@@ -69,6 +69,7 @@ pub async fn run(image: &str, arguments: &[String], env: &Env) -> Result<()> {
     let app = Arc::new(App {
         pod: env.text("HOSTNAME", ""),
         handler,
+        requests: std::sync::atomic::AtomicU64::default(),
     });
     tokio::select! {
         served = server::serve(&address, app) => served,

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -37,6 +38,8 @@ pub struct App {
     pub pod: String,
     /// The role.
     pub handler: Handler,
+    /// Requests so far, shown on `/metrics` as `sample_requests_total`.
+    pub requests: AtomicU64,
 }
 
 /// Serves until the future is dropped.
@@ -93,7 +96,14 @@ async fn answer(app: &App, peer: SocketAddr, request: Request<Incoming>) -> Resp
         websocket::upgrade(request)
     } else if matches!(path.as_str(), "/health" | "/ready" | "/healthz") {
         text(StatusCode::OK, "OK")
+    } else if path == "/metrics" {
+        let requests = app.requests.load(Ordering::Relaxed);
+        text(
+            StatusCode::OK,
+            format!("# TYPE sample_requests_total counter\nsample_requests_total {requests}\n"),
+        )
     } else {
+        app.requests.fetch_add(1, Ordering::Relaxed);
         match &app.handler {
             Handler::Fake(service) => service.handle(request).await,
             Handler::Catalog(catalog) => catalog.handle(request).await,

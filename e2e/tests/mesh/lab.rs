@@ -9,6 +9,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use e2e::netns::Family;
 use e2e::runner::{Answer, Call, Mesh, Options};
 use e2e::testing::{eventually, mesh_or_skip};
 use parking_lot::{Mutex, MutexGuard};
@@ -62,9 +63,15 @@ impl Lab {
 
     /// As [`Lab::start`], with more objects.
     pub(crate) fn start_with(test: &str, labs: &[&str], more: &str) -> Option<Lab> {
+        Lab::start_in(Family::V4, test, labs, more)
+    }
+
+    /// As [`Lab::start_with`], with addresses of the given family.
+    pub(crate) fn start_in(family: Family, test: &str, labs: &[&str], more: &str) -> Option<Lab> {
         let turn = ONE_AT_A_TIME.lock();
         let options = Options {
             namespace: "istioinaction".to_owned(),
+            family,
             ..Options::default()
         };
         let lab = Lab {

@@ -6,7 +6,10 @@
 
 mod change;
 mod faults;
+mod ipv6;
 mod lab;
+mod metrics;
+mod peers;
 mod protocols;
 mod routing;
 mod security;

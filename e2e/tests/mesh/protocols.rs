@@ -30,7 +30,7 @@ spec:
     ports: [{containerPort: 8080}, {containerPort: 9000}]
 "#;
 
-fn all_protocols(lab: &Lab) {
+pub(crate) fn all_protocols(lab: &Lab) {
     let all = serde_json::json!({"sent": 3, "received": 3, "error": null});
     for (what, load) in [
         ("HTTP/1.1", "load http://echo/"),

@@ -6,7 +6,7 @@ use crate::lab::Lab;
 
 const CANARY: &str = "canary-5c1f0e9a";
 
-fn mode(mode: &str) -> String {
+pub(crate) fn mode(mode: &str) -> String {
     format!(
         "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {{name: default, namespace: istio-system}}\nspec: {{mtls: {{mode: {mode}}}}}\n"
     )

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
+use ipnet::IpNet;
 use mesh_api::mesh_config::MeshOutboundMode;
 use mesh_api::names::{self, SpiffeId};
 
@@ -47,6 +48,17 @@ impl<'a> Context<'a> {
             warnings: RefCell::default(),
             secrets: RefCell::default(),
         }
+    }
+
+    /// Addresses by which the proxy's application reaches a service.
+    pub(super) fn addresses_of(&self, service: &Service) -> Vec<IpNet> {
+        service.addresses(self.dns_capture, self.proxy.id.ip.is_ipv6())
+    }
+
+    /// Whether the proxy has an address of IPv4, and of IPv6.
+    pub(super) fn families(&self) -> (bool, bool) {
+        let v6 = |address: &String| address.contains(':');
+        (!self.addresses.iter().all(v6), self.addresses.iter().any(v6))
     }
 
     /// Notes something that is not in force.

@@ -65,7 +65,7 @@ fn to_service(
     }
     listener::FilterChain {
         filter_chain_match: (matches != listener::FilterChainMatch::default()).then_some(matches),
-        filters: vec![tcp::proxy(ctx, &name, &[(name.clone(), 1)], policy.tcp_idle_timeout())],
+        filters: tcp::proxy(ctx, &name, &[(name.clone(), 1)], policy.tcp_idle_timeout()),
         ..Default::default()
     }
 }
@@ -194,7 +194,7 @@ fn weighted(
             (name, u32::try_from(d.weight).unwrap_or_default().max(1))
         })
         .collect();
-    let filter = match clusters.as_slice() {
+    let filters = match clusters.as_slice() {
         [] => tcp::to(ctx, names::BLACK_HOLE_CLUSTER),
         [(only, _)] => tcp::proxy(ctx, only, &clusters, idle_timeout(ctx, routing, route)),
         _ => {
@@ -204,7 +204,7 @@ fn weighted(
     };
     listener::FilterChain {
         metadata: origin(&routing.config()),
-        filters: vec![filter],
+        filters,
         ..Default::default()
     }
 }

@@ -11,8 +11,8 @@ pub(super) fn name_table(ctx: &Context<'_>) -> NameTable {
         if service.external_name.is_some() {
             continue;
         }
-        let mut ips: Vec<String> = service
-            .addresses(ctx.dns_capture)
+        let mut ips: Vec<String> = ctx
+            .addresses_of(service)
             .iter()
             .filter(|a| a.prefix_len() == a.max_prefix_len())
             .map(|a| a.addr().to_string())

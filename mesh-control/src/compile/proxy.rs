@@ -19,16 +19,20 @@ pub struct Proxy {
     /// Whether it speaks Istio's metadata exchange, by ALPN `istio-peer-exchange`, at the start of a TCP connection. A plain
     /// Envoy does not, and a peer that agreed on the ALPN would wait for it.
     pub istio_peer_exchange: bool,
+    /// Whether it has Istio's network filters for opaque TCP (metadata exchange and metrics). Network filters cannot be
+    /// optional: an Envoy without them would refuse the listener.
+    pub istio_network_filters: bool,
 }
 
 impl Proxy {
-    /// A proxy of Ferromesh or Istio, known by its id and labels only.
+    /// A proxy known by its id and labels only. It is sent nothing that a plain Envoy would refuse.
     pub fn new(id: NodeId, labels: BTreeMap<String, String>) -> Self {
         Proxy {
             id,
             labels,
             metadata: Struct::default(),
             istio_peer_exchange: true,
+            istio_network_filters: false,
         }
     }
 
@@ -53,6 +57,7 @@ impl Proxy {
             labels,
             metadata,
             istio_peer_exchange: !plain,
+            istio_network_filters: !plain,
         })
     }
 

@@ -57,6 +57,53 @@ fn labels_of_the_caller_decide_what_is_its_own() {
 }
 
 #[test]
+fn listeners_and_lookups_follow_the_families_of_the_pods_addresses() {
+    let addresses = |ips: &[&str]| {
+        let pod_ips: Vec<Value> = ips.iter().map(|ip| json!({ "ip": ip })).collect();
+        let entry = json!({"hosts": ["far.example"], "resolution": "DNS", "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}]});
+        let store = Store::build(
+            [
+                object(
+                    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web-1", "namespace": "shop"},
+                    "spec": {"containers": []}, "status": {"phase": "Running", "podIP": ips[0], "podIPs": pod_ips}}),
+                ),
+                object(json!({"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",
+                    "metadata": {"name": "far", "namespace": "shop"}, "spec": entry})),
+            ],
+            Arc::default(),
+        );
+        let id = format!("sidecar~{}~web-1.shop~shop.svc.cluster.local", ips[0]);
+        let compiled = compile(
+            &store,
+            &Proxy::new(NodeId::parse(&id).expect("a node id"), BTreeMap::new()),
+        );
+        let json: Value = serde_json::from_str(&text(&compiled)).expect("JSON");
+        let listeners = json["listeners"].as_array().expect("listeners").iter();
+        let shown = listeners.map(|listener| {
+            let more = listener["additional_addresses"].as_array().into_iter().flatten();
+            let all = std::iter::once(listener)
+                .chain(more)
+                .map(|a| &a["address"]["socket_address"]["address"]);
+            all.filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
+        });
+        let lookup = &compiled.clusters["outbound|80||far.example"].dns_lookup_family;
+        (
+            shown
+                .collect::<std::collections::BTreeSet<_>>()
+                .into_iter()
+                .collect::<Vec<_>>(),
+            *lookup,
+        )
+    };
+    use crate::compile::pb::cluster::cluster::DnsLookupFamily::{All, V4Only, V6Only};
+    let of = |text: &str| vec![text.to_owned()];
+    assert_eq!(addresses(&["10.1.0.1"]), (of("0.0.0.0"), V4Only.into()));
+    assert_eq!(addresses(&["fd10::1"]), (of("::"), V6Only.into()));
+    assert_eq!(addresses(&["10.1.0.1", "fd10::1"]), (of("0.0.0.0 ::"), All.into()));
+    assert_eq!(addresses(&["fd10::1", "10.1.0.1"]), (of(":: 0.0.0.0"), All.into()));
+}
+
+#[test]
 fn a_plain_envoy_is_not_offered_the_metadata_exchange() {
     let store = store();
     let mut proxy = sidecar(&[("app", "db")]);
@@ -72,6 +119,34 @@ fn a_plain_envoy_is_not_offered_the_metadata_exchange() {
 }
 
 #[test]
+fn opaque_chains_exchange_metadata_and_count() {
+    let store = store();
+    let mut proxy = sidecar(&[("app", "db")]);
+    let chains = |proxy: &Proxy| {
+        let listeners = compile(&store, proxy).listeners;
+        let chains = listeners
+            .values()
+            .flat_map(|l| l.filter_chains.iter().chain(&l.default_filter_chain));
+        let names = chains.map(|c| c.filters.iter().map(|f| f.name.clone()).collect::<Vec<_>>());
+        names
+            .filter(|names| names.last().is_some_and(|n| n.ends_with("tcp_proxy")))
+            .collect::<Vec<_>>()
+    };
+    let own = [
+        "istio.metadata_exchange",
+        "istio.stats",
+        "envoy.filters.network.tcp_proxy",
+    ];
+    proxy.istio_network_filters = true;
+    assert!(chains(&proxy).len() > 3 && chains(&proxy).iter().all(|names| *names == own));
+    proxy.istio_network_filters = false;
+    assert!(
+        chains(&proxy).iter().all(|names| *names == own[2..]),
+        "an Envoy has only its own"
+    );
+}
+
+#[test]
 fn a_node_says_who_it_is() {
     let node = |agent: &str| Node {
         id: "router~10.1.0.2~gw.shop~shop.svc.cluster.local".to_owned(),
@@ -80,7 +155,7 @@ fn a_node_says_who_it_is() {
     };
     assert!(!Proxy::from_node(&node("envoy")).expect("a node").istio_peer_exchange);
     let proxy = Proxy::from_node(&node("ferromesh")).expect("a node");
-    assert!(proxy.istio_peer_exchange && proxy.is_gateway());
+    assert!(proxy.istio_peer_exchange && proxy.istio_network_filters && proxy.is_gateway());
     assert!(Proxy::from_node(&Node::default()).is_err());
 }
 

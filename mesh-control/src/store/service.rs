@@ -1,7 +1,7 @@
 //! Services: Kubernetes' and those of ServiceEntries, in one form.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -203,13 +203,18 @@ impl Service {
     }
 
     /// Addresses by which clients reach it: its own, else (where the caller's DNS gives it out) the one made here.
-    /// Kubernetes Services always have one, so theirs does not depend on the caller.
-    pub fn addresses(&self, dns_capture: bool) -> Vec<IpNet> {
+    /// Kubernetes Services always have one, so theirs does not depend on the caller. A caller with IPv6 alone (`ipv6`) is
+    /// given one that it can route.
+    pub fn addresses(&self, dns_capture: bool, ipv6: bool) -> Vec<IpNet> {
         if !self.vips.is_empty() {
             return self.vips.clone();
         }
         match self.auto_vip {
-            Some(ip) if self.kubernetes || dns_capture => vec![IpNet::from(std::net::IpAddr::V4(ip))],
+            Some(v4) if self.kubernetes || dns_capture => {
+                let [_, _, high, low] = v4.octets();
+                let v6 = Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0xf0f0, u16::from_be_bytes([high, low]));
+                vec![IpNet::from(if ipv6 { IpAddr::V6(v6) } else { IpAddr::V4(v4) })]
+            }
             _ => Vec::new(),
         }
     }
@@ -285,5 +290,5 @@ fn kubernetes_port(port: &k8s::ServicePort) -> Option<ServicePort> {
 fn net(text: &str) -> Option<IpNet> {
     text.parse::<IpNet>()
         .ok()
-        .or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from))
+        .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }

@@ -85,12 +85,17 @@ fn endpoint_slices_alone_count_where_there_are_any() {
 #[test]
 fn addresses_that_are_made_up_depend_on_the_name_alone() {
     let spec = || json!({"ports": [{"port": 80}]});
-    let address = |store: &Store| store.service(WEB, "shop").expect("the service").addresses(false);
+    let address = |store: &Store| store.service(WEB, "shop").expect("the service").addresses(false, false);
     let alone = store([service("web", spec())]);
     let among = store(["a", "b", "web", "z"].map(|name| service(name, spec())));
     assert_eq!(address(&alone), address(&among));
-    let all: BTreeSet<_> = among.services("shop").flat_map(|s| s.addresses(false)).collect();
+    let all: BTreeSet<_> = among.services("shop").flat_map(|s| s.addresses(false, false)).collect();
     assert_eq!(all.len(), 4, "each has its own");
+    let v6: BTreeSet<_> = among.services("shop").flat_map(|s| s.addresses(false, true)).collect();
+    assert!(
+        v6.len() == 4 && v6.iter().all(|a| a.to_string().starts_with("2001:2::f0f0:")),
+        "{v6:?}"
+    );
     let headless = store([service("web", json!({"clusterIP": "None", "ports": [{"port": 80}]}))]);
     assert!(address(&headless).is_empty());
 }

@@ -52,7 +52,7 @@ impl Agent {
         tokio::spawn(async move { agent.keep_identity(&in_use).await });
         if self.dns_capture {
             let options = proxy::ProxyOptions {
-                listen: vec![([127, 0, 0, 1], names::port::DNS).into()],
+                listen: self.loopbacks().map(|ip| (ip, names::port::DNS).into()).collect(),
                 resolv_conf: "/etc/resolv.conf".into(),
                 upstreams: Vec::new(),
             };

@@ -1,6 +1,6 @@
 //! Settings of agent mode: checked, with defaults filled in.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +55,8 @@ pub struct Ports {
 pub struct Agent {
     /// Node id.
     pub id: NodeId,
+    /// All addresses of the pod; the first is the node id's.
+    pub ips: Vec<IpAddr>,
     /// `node.cluster`: canonical service and namespace.
     pub service: String,
     /// The node's metadata.
@@ -193,6 +195,7 @@ impl Agent {
                     .filter(|d| !d.is_empty())
                     .unwrap_or_else(|| format!("{namespace}.svc.cluster.local")),
             },
+            ips: ips.to_vec(),
             service: service(&metadata, namespace),
             xds: target(&config.discovery_address, "XDS_ROOT_CA", true)?,
             ca: target(
@@ -217,6 +220,21 @@ impl Agent {
             metadata,
             warnings,
         })
+    }
+
+    /// Address for ports that others reach: of both families as soon as the pod has IPv6.
+    pub fn wildcard(&self) -> IpAddr {
+        if self.ips.iter().any(IpAddr::is_ipv6) {
+            Ipv6Addr::UNSPECIFIED.into()
+        } else {
+            Ipv4Addr::UNSPECIFIED.into()
+        }
+    }
+
+    /// Addresses of ports for this pod alone: captured packets go to the loopback address of their own family.
+    pub fn loopbacks(&self) -> impl Iterator<Item = IpAddr> {
+        let v6 = self.wildcard().is_ipv6().then_some(Ipv6Addr::LOCALHOST.into());
+        std::iter::once(Ipv4Addr::LOCALHOST.into()).chain(v6)
     }
 
     /// The bootstrap that stands for these settings.

@@ -161,6 +161,8 @@ fn everything_that_is_missing_or_wrong_is_said_at_once() {
         agent.warnings,
         ["PROXY_CONFIG: discoverAddress is not known and has no effect"]
     );
+    // Its ports can be reached by IPv6.
+    assert!(agent.wildcard().is_ipv6() && agent.loopbacks().count() == 2);
 }
 
 #[test]

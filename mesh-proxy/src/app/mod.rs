@@ -288,15 +288,17 @@ async fn watch_listeners(shared: Arc<Shared>) {
 }
 
 fn admin_options(settings: &Settings, commands: mpsc::UnboundedSender<admin::Command>) -> admin::Options {
-    let any = |port| SocketAddr::from(([0, 0, 0, 0], port));
-    let ports = settings.agent.as_ref().map(|a| &a.ports);
+    let page = |port: fn(&agent::Ports) -> u16| {
+        let agent = settings.agent.as_ref()?;
+        Some(SocketAddr::new(agent.wildcard(), port(&agent.ports)))
+    };
     let address = settings.bootstrap.admin.as_ref().and_then(|a| a.address.as_ref());
     admin::Options {
         admin: address.and_then(bootstrap::socket_address),
         agent: settings.agent.is_some(),
-        readiness: ports.map(|p| any(p.readiness)),
-        metrics: ports.map(|p| any(p.metrics)),
-        status: ports.map(|p| any(p.status)),
+        readiness: page(|p| p.readiness),
+        metrics: page(|p| p.metrics),
+        status: page(|p| p.status),
         app_metrics: settings.agent.as_ref().and_then(|a| a.app_metrics.clone()),
         commands,
         log: settings.log.clone(),

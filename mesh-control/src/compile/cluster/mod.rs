@@ -115,7 +115,12 @@ fn one_outbound(ctx: &Context<'_>, from: &Outbound<'_>, out: &mut Compiled) {
                 DiscoveryType::Eds
             }
             Resolution::StrictDns | Resolution::LogicalDns => {
-                cluster.dns_lookup_family = cluster::cluster::DnsLookupFamily::V4Only.into();
+                cluster.dns_lookup_family = match ctx.families() {
+                    (_, false) => cluster::cluster::DnsLookupFamily::V4Only,
+                    (false, true) => cluster::cluster::DnsLookupFamily::V6Only,
+                    (true, true) => cluster::cluster::DnsLookupFamily::All,
+                }
+                .into();
                 cluster.dns_refresh_rate = time(ctx.store.mesh().dns_refresh_rate.get());
                 cluster.respect_dns_ttl = true;
                 cluster.load_assignment = Some(assignment(ctx, &name, endpoints));

@@ -9,7 +9,9 @@ use super::super::inbound::InboundPort;
 use super::super::pb::{address, agent_secret, core, listener, matcher, on, pack, string_match, tls, tls_socket, uint};
 use super::super::route::to_application;
 use super::http::{Routes, Side, manager};
-use super::{PLAIN_HTTP, access_log, black_hole, detection_timeout, inspect, tcp, transparent, wildcard};
+use super::{
+    PLAIN_HTTP, access_log, black_hole, detection_timeout, inspect, other_wildcard, tcp, transparent, wildcard,
+};
 use crate::store::protocol::Protocol;
 
 /// ALPN by which sidecars announce HTTP, and opaque bytes.
@@ -103,6 +105,7 @@ pub(super) fn virtual_inbound(ctx: &Context<'_>, ports: &[InboundPort<'_>]) -> l
     listener::Listener {
         name: names::VIRTUAL_INBOUND.to_owned(),
         address: address(wildcard(ctx), ctx.store.mesh().proxy_inbound_listen_port),
+        additional_addresses: other_wildcard(ctx, ctx.store.mesh().proxy_inbound_listen_port),
         traffic_direction: core::TrafficDirection::Inbound.into(),
         transparent: transparent(ctx),
         listener_filters: vec![
@@ -121,7 +124,7 @@ pub(super) fn virtual_inbound(ctx: &Context<'_>, ports: &[InboundPort<'_>]) -> l
 /// To a port that a service leads to.
 fn to_port(ctx: &Context<'_>, port: &InboundPort<'_>, kind: &Kind) -> listener::FilterChain {
     let cluster = names::inbound_cluster(port.port);
-    let filter = if kind.http {
+    let filters = if kind.http {
         let (service, service_port) = port.services[0];
         let table = to_application(
             &cluster,
@@ -129,7 +132,7 @@ fn to_port(ctx: &Context<'_>, port: &InboundPort<'_>, kind: &Kind) -> listener::
             format!("{}:{}/*", service.host, service_port.number),
         );
         let stat_prefix = format!("inbound_{}_{}", wildcard(ctx), port.port);
-        manager(ctx, Side::Inbound, &stat_prefix, Routes::Inline(table))
+        vec![manager(ctx, Side::Inbound, &stat_prefix, Routes::Inline(table))]
     } else {
         tcp::to(ctx, &cluster)
     };
@@ -138,7 +141,7 @@ fn to_port(ctx: &Context<'_>, port: &InboundPort<'_>, kind: &Kind) -> listener::
         kind,
         format!("{}_{}", wildcard(ctx), port.port),
         Some(port.port),
-        filter,
+        filters,
     )
 }
 
@@ -147,8 +150,8 @@ fn passthrough(ctx: &Context<'_>, kind: &Kind, port: Option<u16>) -> listener::F
     let cluster = names::INBOUND_PASSTHROUGH_CLUSTER;
     if kind.http {
         let table = to_application(cluster, 0, String::new());
-        let filter = manager(ctx, Side::Inbound, cluster, Routes::Inline(table));
-        chain(ctx, kind, "virtualInbound-catchall-http".to_owned(), port, filter)
+        let filters = vec![manager(ctx, Side::Inbound, cluster, Routes::Inline(table))];
+        chain(ctx, kind, "virtualInbound-catchall-http".to_owned(), port, filters)
     } else {
         chain(
             ctx,
@@ -165,7 +168,7 @@ fn chain(
     kind: &Kind,
     name: String,
     port: Option<u16>,
-    filter: listener::Filter,
+    filters: Vec<listener::Filter>,
 ) -> listener::FilterChain {
     let matches = listener::FilterChainMatch {
         destination_port: port.and_then(|p| uint(u32::from(p))),
@@ -177,7 +180,7 @@ fn chain(
         name,
         filter_chain_match: Some(matches),
         transport_socket: kind.terminates.then(|| mesh_server_socket(ctx, kind.http)),
-        filters: vec![filter],
+        filters,
         ..Default::default()
     }
 }

@@ -36,6 +36,18 @@ pub(super) fn wildcard(ctx: &Context<'_>) -> &'static str {
     if ctx.proxy.id.ip.is_ipv6() { "::" } else { "0.0.0.0" }
 }
 
+/// The other family's on the same port, for a proxy that has addresses of both.
+pub(super) fn other_wildcard(ctx: &Context<'_>, port: u16) -> Vec<listener::AdditionalAddress> {
+    if ctx.families() != (true, true) {
+        return Vec::new();
+    }
+    let other = if wildcard(ctx) == "::" { "0.0.0.0" } else { "::" };
+    vec![listener::AdditionalAddress {
+        address: address(other, port),
+        ..Default::default()
+    }]
+}
+
 /// Where captured outbound connections come in. They are handed on to the listener of their original destination; those
 /// without one stay here.
 fn virtual_outbound(ctx: &Context<'_>) -> listener::Listener {
@@ -43,6 +55,7 @@ fn virtual_outbound(ctx: &Context<'_>) -> listener::Listener {
     listener::Listener {
         name: names::VIRTUAL_OUTBOUND.to_owned(),
         address: address(wildcard(ctx), ctx.store.mesh().proxy_listen_port),
+        additional_addresses: other_wildcard(ctx, ctx.store.mesh().proxy_listen_port),
         use_original_dst: on(),
         transparent: transparent(ctx),
         traffic_direction: core::TrafficDirection::Outbound.into(),
@@ -50,7 +63,7 @@ fn virtual_outbound(ctx: &Context<'_>) -> listener::Listener {
             black_hole(ctx, "virtualOutbound-blackhole", ctx.store.mesh().proxy_listen_port),
             listener::FilterChain {
                 name: "virtualOutbound-catchall-tcp".to_owned(),
-                filters: vec![tcp::to(ctx, unknown)],
+                filters: tcp::to(ctx, unknown),
                 ..Default::default()
             },
         ],
@@ -67,7 +80,7 @@ fn black_hole(ctx: &Context<'_>, name: &str, port: u16) -> listener::FilterChain
             destination_port: uint(u32::from(port)),
             ..Default::default()
         }),
-        filters: vec![tcp::to(ctx, names::BLACK_HOLE_CLUSTER)],
+        filters: tcp::to(ctx, names::BLACK_HOLE_CLUSTER),
         ..Default::default()
     }
 }

@@ -79,7 +79,7 @@ fn binds(ctx: &Context<'_>, service: &Service, port: &ServicePort) -> Vec<(Strin
             .collect();
         return addresses.into_iter().map(|a| (a.to_owned(), Vec::new())).collect();
     }
-    let addresses = service.addresses(ctx.dns_capture);
+    let addresses = ctx.addresses_of(service);
     let (single, ranges): (Vec<IpNet>, Vec<IpNet>) = addresses
         .into_iter()
         .partition(|a| a.prefix_len() == a.max_prefix_len());

@@ -8,7 +8,7 @@ use prost::Message;
 use super::super::context::Context;
 use super::super::pb::{address, core, listener, off};
 use super::http::{Routes, Side, manager};
-use super::{PLAIN_HTTP, access_log, detection_timeout, inspect, tcp, wildcard};
+use super::{PLAIN_HTTP, access_log, detection_timeout, inspect, other_wildcard, tcp, wildcard};
 
 /// Chains of one listener.
 #[derive(Default)]
@@ -61,6 +61,7 @@ impl Slot {
         listener::Listener {
             name: format!("{bind}_{port}"),
             address: address(bind, port),
+            additional_addresses: if shared { other_wildcard(ctx, port) } else { Vec::new() },
             bind_to_port: off(),
             traffic_direction: core::TrafficDirection::Outbound.into(),
             listener_filters_timeout: detection_timeout(ctx),
@@ -92,7 +93,7 @@ fn http_chain(ctx: &Context<'_>, bind: &str, port: u16, routes: String) -> liste
 fn unknown_chain(ctx: &Context<'_>) -> listener::FilterChain {
     listener::FilterChain {
         name: "PassthroughFilterChain".to_owned(),
-        filters: vec![tcp::to(ctx, ctx.unknown_cluster())],
+        filters: tcp::to(ctx, ctx.unknown_cluster()),
         ..Default::default()
     }
 }

@@ -148,7 +148,7 @@ fn domains(ctx: &Context<'_>, service: &Service) -> Vec<String> {
         let inner: Vec<String> = domains.iter().map(|d| format!("*.{d}")).collect();
         domains.extend(inner);
     }
-    for vip in service.addresses(ctx.dns_capture) {
+    for vip in ctx.addresses_of(service) {
         if vip.prefix_len() == vip.max_prefix_len() {
             domains.push(match vip {
                 IpNet::V4(v4) => v4.addr().to_string(),
