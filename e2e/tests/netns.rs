@@ -2,6 +2,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use e2e::netns::capture::{Capture, holding};
@@ -9,6 +11,7 @@ use e2e::netns::services::{ServicePort, publish};
 use e2e::netns::{Family, Space, enter};
 
 const PATIENCE: Duration = Duration::from_secs(2);
+const LIMIT: Duration = Duration::from_secs(20);
 
 fn serve(space: &Space, port: u16, text: &'static str) {
     let address = SocketAddr::from((space.ip, port));
@@ -99,6 +102,12 @@ fn nothing_stays_behind() {
         .args(["netns", "exec", &space.name, "sleep", "600"])
         .spawn()
         .expect("a process in the pod");
+    // The process is in the pod only when `ip` has entered it.
+    let inode = |path: &Path| std::fs::metadata(path).map(|meta| meta.ino()).ok();
+    let inside = PathBuf::from(format!("/proc/{}/ns/net", child.id()));
+    e2e::testing::eventually("the process is in the pod", LIMIT, || {
+        inode(&inside).is_some_and(|inode_now| Some(inode_now) == inode(&space.path()))
+    });
     let id = network.id().to_owned();
     drop(network);
     assert!(!child.wait().expect("waited").success(), "the process was ended");
