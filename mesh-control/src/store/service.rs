@@ -199,7 +199,7 @@ impl Service {
         let by_name = matches!(self.resolution, Resolution::StrictDns | Resolution::LogicalDns);
         (by_name && !address.is_empty())
             || address.starts_with("unix://")
-            || address.parse::<std::net::IpAddr>().is_ok()
+            || address.parse::<IpAddr>().is_ok()
     }
 
     /// Addresses by which clients reach it: its own, else (where the caller's DNS gives it out) the one made here.
