@@ -197,9 +197,7 @@ impl Service {
     /// Whether an endpoint may have this address: names are resolved by the proxy for DNS services only.
     pub fn takes(&self, address: &str) -> bool {
         let by_name = matches!(self.resolution, Resolution::StrictDns | Resolution::LogicalDns);
-        (by_name && !address.is_empty())
-            || address.starts_with("unix://")
-            || address.parse::<IpAddr>().is_ok()
+        (by_name && !address.is_empty()) || address.starts_with("unix://") || address.parse::<IpAddr>().is_ok()
     }
 
     /// Addresses by which clients reach it: its own, else (where the caller's DNS gives it out) the one made here.
