@@ -121,7 +121,7 @@ impl Load {
                 Pace::OfCapacity(share) => format!("{:.0} % of capacity", share * 100.0),
             },
             Self::Handshakes { connections } => format!("new TLS connections, {connections} at once"),
-            Self::Bulk => "bulk".to_owned(),
+            Self::Bulk => "bulk (MiB per s)".to_owned(),
             Self::RoundTrips { connections } => format!("round trips, {connections} connections"),
             Self::Idle { connections } => format!("{connections} idle connections"),
         }

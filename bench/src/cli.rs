@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use crate::measure::Cores;
 use crate::peers::{Peer, Programs};
 use crate::pki::{Pki, Wrap};
-use crate::{cases, floor, isolate, line, machine, plot, run, table};
+use crate::{cases, floor, instructions, isolate, line, machine, plot, run, table};
 
 /// Measure mesh-proxy beside its peers.
 #[derive(Debug, Parser)]
@@ -24,6 +24,8 @@ pub(crate) struct Cli {
 enum Command {
     /// The data path: requests, streams, handshakes, memory.
     Data(Data),
+    /// Instructions of one request through the sidecar's chain, under callgrind.
+    Instructions(Instructions),
     /// The forwarder that decides nothing (started by the bench).
     #[command(hide = true)]
     Floor(Floor),
@@ -56,6 +58,16 @@ pub(crate) struct Data {
     /// Say which cases there are, and end.
     #[arg(long)]
     list: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Instructions {
+    /// Another build of mesh-proxy to compare with (`cargo xtask bench instructions --against REV` makes it).
+    #[arg(long, value_name = "PROGRAM")]
+    against: Option<PathBuf>,
+    /// Requests that are counted, and then twice as many.
+    #[arg(long, default_value_t = 500)]
+    requests: u32,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -94,6 +106,10 @@ impl Cli {
     pub(crate) fn run(self) -> Result<()> {
         match self.command {
             Command::Data(options) => data(&options),
+            Command::Instructions(options) => {
+                isolate::enter()?;
+                instructions::run(&Programs::find()?, options.against.as_deref(), options.requests.max(1))
+            }
             Command::Floor(options) => serve_floor(&options),
         }
     }

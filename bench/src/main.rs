@@ -7,6 +7,7 @@
 mod cases;
 mod cli;
 mod floor;
+mod instructions;
 mod isolate;
 mod load;
 mod machine;

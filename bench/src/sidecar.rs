@@ -12,7 +12,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Map, Value, json};
 
-use crate::peers::{Plan, Role, address, admin};
+use crate::cases::Protocol;
+use crate::peers::{Plan, Role, address, admin, speak_http2};
 
 const NAMESPACE: &str = "bench";
 /// Where applications and services listen.
@@ -231,15 +232,19 @@ fn settle_cluster(cluster: &mut Value, endpoints: &[Value]) {
 /// Lets a cluster send to where the plan says.
 fn aim(cluster: &mut Value, plan: &Plan<'_>) {
     let to = plan.to();
+    let http2 = plan.case.protocol == Protocol::Http2;
+    if http2 {
+        cluster["typed_extension_protocol_options"] = speak_http2();
+    }
     let mut metadata = json!({"istio": {"workload": "svc;bench;svc;;Kubernetes"}});
     if plan.tls_out() {
         metadata["envoy.transport_socket_match"] = json!({"tlsMode": "istio"});
         // Istio's filter chooses the ALPN by the request; an Envoy without it would say what is for TCP.
         let sockets = cluster["transport_socket_matches"].as_array_mut();
         for socket in sockets.into_iter().flatten() {
-            let context = &mut socket["transport_socket"]["typed_config"]["common_tls_context"];
-            if context.is_object() {
-                context["alpn_protocols"] = json!(["istio-http/1.1"]);
+            let alpn = socket.pointer_mut("/transport_socket/typed_config/common_tls_context/alpn_protocols");
+            if let Some(alpn) = alpn {
+                *alpn = json!([if http2 { "istio-h2" } else { "istio-http/1.1" }]);
             }
         }
     }

@@ -53,8 +53,20 @@ const HEAD: [&str; 14] = [
 fn aligned(group: &[&Row]) -> Vec<String> {
     let mut table: Vec<Vec<String>> = vec![HEAD.map(str::to_owned).to_vec()];
     table.extend(group.iter().map(|row| cells(row, group)));
-    // A column that says nothing in this table is left out.
-    let used: Vec<usize> = (0..HEAD.len())
+    let mut lines = align(&table);
+    for row in group {
+        let errors: u64 = row.samples.iter().map(|s| s.errors).sum();
+        if errors > 0 {
+            lines.push(format!("\n{} of {} failed.", errors, row.peer.name()));
+        }
+    }
+    lines
+}
+
+/// A Markdown table with its columns in line. The first row is the head; a column that says nothing is left out.
+pub(crate) fn align(table: &[Vec<String>]) -> Vec<String> {
+    let columns = table.first().map_or(0, Vec::len);
+    let used: Vec<usize> = (0..columns)
         .filter(|c| *c == 0 || table[1..].iter().any(|r| !r[*c].is_empty()))
         .collect();
     let width = |c: usize| table.iter().map(|r| r[c].chars().count()).max().unwrap_or(0);
@@ -77,30 +89,19 @@ fn aligned(group: &[&Row]) -> Vec<String> {
         .collect();
     let rule: Vec<String> = used
         .iter()
-        .map(|c| {
-            let dashes = "-".repeat(width(*c) + 1);
-            if *c == 0 {
-                format!("{dashes}-")
-            } else {
-                format!("{dashes}:")
-            }
-        })
+        .map(|c| format!("{}{}", "-".repeat(width(*c) + 1), if *c == 0 { '-' } else { ':' }))
         .collect();
     lines.insert(1, format!("|{}|", rule.join("|")));
-    for row in group {
-        let errors: u64 = row.samples.iter().map(|s| s.errors).sum();
-        if errors > 0 {
-            lines.push(format!("\n{} of {} failed.", errors, row.peer.name()));
-        }
-    }
     lines
 }
 
-/// CPU of one operation: per request, or per byte where bytes are what counts.
+/// CPU of one operation: per request, or per byte where bytes are what counts. Nothing under a load that does nothing.
 pub(crate) fn cost(row: &Row) -> f64 {
     let bytes = row.median(|s| s.bytes_per_cpu_second);
     if bytes > 0.0 {
         1e9 / bytes
+    } else if row.median(|s| s.per_second) == 0.0 {
+        0.0
     } else {
         row.median(|s| s.cpu_us)
     }

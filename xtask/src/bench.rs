@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: release builds, then the measurements of the bench programs.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -9,8 +10,9 @@ use crate::{cargo, setup};
 /// What to measure.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// `data` (the default: requests, streams and memory beside Envoy, nginx, haproxy), `propagation` (from a change in
-    /// the folder to the last proxy) or `footprint` (memory, start-up, sizes), with its options; `data --help` says them.
+    /// `data` (the default: requests, streams and memory beside Envoy, nginx, haproxy), `instructions [--against REV]`,
+    /// `propagation` (from a change in the folder to the last proxy) or `footprint` (memory, start-up, sizes), with its
+    /// options; `data --help` says them.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     what: Vec<String>,
 }
@@ -34,11 +36,70 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     setup::peers()?;
     let envoy = setup::envoy()?;
+    let against = base(&mut what)?;
     build(
         &["mesh-proxy", "mesh-control", "bench"],
         &["mesh-proxy", "mesh-control", "mesh-bench"],
     )?;
+    what.extend(against.map(|program| format!("--against={}", program.display())));
     hand_over("mesh-bench", &what, &[("ENVOY_BIN", envoy.into_os_string())])
+}
+
+/// Takes `--against REV` out of the arguments of `instructions`, builds mesh-proxy of that commit, and says where it is.
+fn base(what: &mut Vec<String>) -> Result<Option<PathBuf>> {
+    let Some(at) = what
+        .iter()
+        .position(|w| w == "--against" || w.starts_with("--against="))
+    else {
+        return Ok(None);
+    };
+    let flag = what.remove(at);
+    let revision = match flag.strip_prefix("--against=") {
+        Some(revision) => revision.to_owned(),
+        None if at < what.len() => what.remove(at),
+        None => bail!("--against wants a commit, such as HEAD~1 or main"),
+    };
+    let hash = git(&["rev-parse", "--verify", &format!("{revision}^{{commit}}")])?;
+    let folder = cargo::target_dir().join("bench");
+    let program = folder.join(format!("mesh-proxy-{}", hash.get(..12).unwrap_or(&hash)));
+    if program.is_file() {
+        return Ok(Some(program));
+    }
+    println!("Building mesh-proxy of {revision} ({hash})");
+    let tree = folder.join("tree");
+    let path = tree.display().to_string();
+    // A tree that an interrupted run left behind.
+    let _ = git(&["worktree", "remove", "--force", &path]);
+    git(&["worktree", "add", "--force", "--detach", &path, &hash])?;
+    // The same target folder: dependencies that both have are built once.
+    let built = cargo::command(&["build", "--release", "-p", "mesh-proxy", "--bin", "mesh-proxy"])
+        .current_dir(&tree)
+        .env("CARGO_TARGET_DIR", cargo::target_dir())
+        .status()
+        .context("cannot start cargo");
+    let _ = git(&["worktree", "remove", "--force", &path]);
+    if !built?.success() {
+        bail!("mesh-proxy of {revision} does not build");
+    }
+    std::fs::copy(cargo::target_dir().join("release/mesh-proxy"), &program)
+        .with_context(|| program.display().to_string())?;
+    Ok(Some(program))
+}
+
+fn git(args: &[&str]) -> Result<String> {
+    let output = Command::new("git")
+        .args(args)
+        .current_dir(cargo::root())
+        .output()
+        .context("cannot start git")?;
+    if !output.status.success() {
+        bail!(
+            "git {}: {}",
+            args.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 fn build(packages: &[&str], programs: &[&str]) -> Result<()> {

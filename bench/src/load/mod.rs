@@ -2,6 +2,7 @@
 
 pub(crate) mod h2load;
 pub(crate) mod open;
+pub(crate) mod serial;
 pub(crate) mod stream;
 pub(crate) mod wrk;
 

@@ -1,21 +1,23 @@
 //! Envoy and mesh-proxy, from one and the same bootstrap.
 
+use std::path::PathBuf;
+
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::{Plan, Process, Role};
+use super::{Plan, Role};
 use crate::cases::{Chain, Protocol};
 use crate::pki::NAME;
 
 /// mesh-proxy with one worker.
-pub(super) fn mesh_proxy(plan: &Plan<'_>) -> Result<Process> {
+pub(super) fn mesh_proxy(plan: &Plan<'_>) -> Result<(PathBuf, Vec<String>)> {
     let path = bootstrap_file(plan)?;
     let args = ["-c", &path, "--concurrency", "1", "-l", "warning"].map(str::to_owned);
-    Process::spawn(&plan.programs.mesh_proxy, &args, plan.folder)
+    Ok((plan.programs.mesh_proxy.clone(), args.to_vec()))
 }
 
 /// Envoy with one worker.
-pub(super) fn envoy(plan: &Plan<'_>) -> Result<Process> {
+pub(super) fn envoy(plan: &Plan<'_>) -> Result<(PathBuf, Vec<String>)> {
     let path = bootstrap_file(plan)?;
     let program = plan
         .programs
@@ -32,7 +34,7 @@ pub(super) fn envoy(plan: &Plan<'_>) -> Result<Process> {
         "--disable-hot-restart",
     ]
     .map(str::to_owned);
-    Process::spawn(program, &args, plan.folder)
+    Ok((program.clone(), args.to_vec()))
 }
 
 fn bootstrap_file(plan: &Plan<'_>) -> Result<String> {
@@ -127,9 +129,7 @@ fn cluster(plan: &Plan<'_>) -> Value {
             {"endpoint": {"address": address(&to.ip().to_string(), to.port())}}]}]},
     });
     if plan.case.protocol == Protocol::Http2 {
-        cluster["typed_extension_protocol_options"] = json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-            "explicit_http_config": {"http2_protocol_options": {}}}});
+        cluster["typed_extension_protocol_options"] = speak_http2();
     }
     if plan.tls_out() {
         let mut context = json!({
@@ -140,6 +140,13 @@ fn cluster(plan: &Plan<'_>) -> Value {
         cluster["transport_socket"] = json!({"name": "envoy.transport_sockets.tls", "typed_config": context});
     }
     cluster
+}
+
+/// A cluster's options, so that it speaks HTTP/2 to its upstream.
+pub(crate) fn speak_http2() -> Value {
+    json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {"http2_protocol_options": {}}}})
 }
 
 fn tls_in(plan: &Plan<'_>) -> Value {

@@ -4,22 +4,19 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
-use super::{Plan, Process};
+use super::Plan;
 use crate::cases::Protocol;
 use crate::pki::NAME;
 
-pub(super) fn start(plan: &Plan<'_>) -> Result<Process> {
+pub(super) fn command(plan: &Plan<'_>) -> Result<(PathBuf, Vec<String>)> {
     let path = plan.write("haproxy.cfg", &config(plan))?;
     let program = ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy"]
         .iter()
         .map(PathBuf::from)
         .find(|p| p.is_file())
         .context("haproxy is not installed (Debian: apt-get install haproxy)")?;
-    Process::spawn(
-        &program,
-        &["-db".to_owned(), "-f".to_owned(), path.display().to_string()],
-        plan.folder,
-    )
+    let args = ["-db", "-f", &path.display().to_string()].map(str::to_owned);
+    Ok((program, args.to_vec()))
 }
 
 fn config(plan: &Plan<'_>) -> String {

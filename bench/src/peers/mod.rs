@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cases::{Case, Chain, Hops, Protocol};
 use crate::pki::Pki;
-pub(crate) use envoy::{address, admin, asked_host};
+pub(crate) use envoy::{address, admin, asked_host, speak_http2};
 pub(crate) use process::Process;
 
 /// Who is measured.
@@ -185,17 +185,23 @@ impl Programs {
 
 /// Starts one proxy.
 pub(crate) fn start(peer: Peer, plan: &Plan<'_>) -> Result<Process> {
+    let (program, args) = command(peer, plan)?;
+    Process::spawn(&program, &args, plan.folder)
+}
+
+/// Writes the configuration of one proxy, and gives its program and arguments.
+pub(crate) fn command(peer: Peer, plan: &Plan<'_>) -> Result<(PathBuf, Vec<String>)> {
     match peer {
         Peer::MeshProxy => envoy::mesh_proxy(plan),
         Peer::Envoy => envoy::envoy(plan),
-        Peer::Nginx => nginx::start(plan),
-        Peer::Haproxy => haproxy::start(plan),
+        Peer::Nginx => nginx::command(plan),
+        Peer::Haproxy => haproxy::command(plan),
         Peer::Floor => floor(plan),
         Peer::Direct => anyhow::bail!("there is nothing to start without a proxy"),
     }
 }
 
-fn floor(plan: &Plan<'_>) -> Result<Process> {
+fn floor(plan: &Plan<'_>) -> Result<(PathBuf, Vec<String>)> {
     let mut args = vec![
         "floor".to_owned(),
         "--protocol".to_owned(),
@@ -217,5 +223,5 @@ fn floor(plan: &Plan<'_>) -> Result<Process> {
         args.push("--tls-out".to_owned());
     }
     args.extend(["--pki".to_owned(), plan.pki.file("")]);
-    Process::spawn(&std::env::current_exe()?, &args, plan.folder)
+    Ok((std::env::current_exe()?, args))
 }

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::{Plan, Process};
+use super::Plan;
 use crate::cases::{Chain, Protocol};
 use crate::pki::NAME;
 
 /// Where Debian puts the module for TCP.
 const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
-pub(super) fn start(plan: &Plan<'_>) -> Result<Process> {
+pub(super) fn command(plan: &Plan<'_>) -> Result<(PathBuf, Vec<String>)> {
     let text = match plan.case.protocol {
         Protocol::Tcp => tcp(plan),
         Protocol::Http1 | Protocol::Http2 | Protocol::Https => http(plan),
@@ -23,16 +23,8 @@ pub(super) fn start(plan: &Plan<'_>) -> Result<Process> {
         .map(PathBuf::from)
         .find(|p| p.is_file())
         .context("nginx is not installed (Debian: apt-get install nginx-light libnginx-mod-stream)")?;
-    Process::spawn(
-        &program,
-        &[
-            "-c".to_owned(),
-            path.display().to_string(),
-            "-e".to_owned(),
-            "stderr".to_owned(),
-        ],
-        plan.folder,
-    )
+    let args = ["-c", &path.display().to_string(), "-e", "stderr"].map(str::to_owned);
+    Ok((program, args.to_vec()))
 }
 
 /// One process does the work of master and worker: what is measured is a worker.
