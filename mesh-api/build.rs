@@ -1,13 +1,20 @@
 //! Compiles the `.proto` files that the `envoy-types` package carries into one descriptor set, so that any Envoy v3
-//! message can be read and written as proto3 JSON by reflection (see `src/envoy/json.rs`).
+//! message can be read and written as proto3 JSON by reflection (see `src/envoy/json.rs`), and a small table of the names of
+//! their fields (see `src/envoy/fields.rs`).
 //!
 //! `protox` cannot resolve Envoy's relative type names, therefore the vendored `protoc` is run.
 
 use std::{
+    collections::BTreeMap,
     env,
+    fmt::Write as _,
     path::{Path, PathBuf},
     process::Command,
 };
+
+use prost::Message as _;
+use prost_types::field_descriptor_proto::{Label, Type};
+use prost_types::{DescriptorProto, FileDescriptorSet};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -56,7 +63,50 @@ fn main() -> Result<()> {
     if !output.status.success() {
         return Err(format!("protoc failed: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
+    let set = FileDescriptorSet::decode(std::fs::read(&out)?.as_slice())?;
+    write_field_table(&set, &out.with_file_name("envoy.fields"))
+}
+
+/// Writes the names of all messages and fields as the text that `src/envoy/fields.rs` searches: a line for each message in
+/// the order of names, `NAME NUMBER:FIELD[=LINE] …`, where LINE is the line of the field's own message type. A map's line
+/// is its entry's. The offsets of the lines go beside it.
+fn write_field_table(set: &FileDescriptorSet, out: &Path) -> Result<()> {
+    let mut messages: BTreeMap<String, &DescriptorProto> = BTreeMap::new();
+    for file in &set.file {
+        for message in &file.message_type {
+            collect_messages(file.package(), message, &mut messages);
+        }
+    }
+    let lines: BTreeMap<&str, usize> = messages.keys().enumerate().map(|(i, n)| (n.as_str(), i)).collect();
+    let (mut text, mut offsets) = (String::new(), Vec::new());
+    for (name, message) in &messages {
+        offsets.extend_from_slice(&u32::try_from(text.len())?.to_le_bytes());
+        text.push_str(name);
+        for field in &message.field {
+            write!(text, " {}:{}", field.number(), field.name())?;
+            if field.r#type() == Type::Message {
+                let line = lines
+                    .get(field.type_name().trim_start_matches('.'))
+                    .ok_or("a field's message type is not in the set")?;
+                write!(text, "={line}")?;
+            }
+            if field.label() == Label::Repeated {
+                text.push('*');
+            }
+        }
+        text.push('\n');
+    }
+    std::fs::write(out, text)?;
+    std::fs::write(out.with_extension("offsets"), offsets)?;
     Ok(())
+}
+
+fn collect_messages<'a>(scope: &str, message: &'a DescriptorProto, into: &mut BTreeMap<String, &'a DescriptorProto>) {
+    let name = format!("{scope}.{}", message.name());
+    for nested in &message.nested_type {
+        collect_messages(&name, nested, into);
+    }
+    into.insert(name, message);
 }
 
 /// The small messages that `envoy-types` does not have: Istio's certificate service and name table, and `TypedStruct`.

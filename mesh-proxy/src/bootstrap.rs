@@ -42,11 +42,7 @@ pub fn parse(text: &str) -> anyhow::Result<Bootstrap> {
 pub fn check_outline(bootstrap: &Bootstrap) -> Vec<Invalid> {
     let mut outline = bootstrap.clone();
     outline.static_resources = None;
-    let mut out = check(
-        &Json::new(),
-        "envoy.config.bootstrap.v3.Bootstrap",
-        &outline.encode_to_vec(),
-    );
+    let mut out = check("envoy.config.bootstrap.v3.Bootstrap", &outline.encode_to_vec());
     if let Some(address) = bootstrap.admin.as_ref().and_then(|a| a.address.as_ref())
         && socket_address(address).is_none()
     {

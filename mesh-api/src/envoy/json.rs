@@ -61,6 +61,12 @@ impl Json {
             .ok_or_else(|| JsonError::UnknownType(name.to_owned()))
     }
 
+    /// All message types.
+    #[cfg(test)]
+    pub(super) fn messages(&self) -> impl Iterator<Item = MessageDescriptor> + '_ {
+        self.pool.all_messages()
+    }
+
     /// A message as canonical JSON.
     ///
     /// # Errors

@@ -1,7 +1,10 @@
-//! Envoy's v3 API: messages (from `envoy-types`), their JSON form ([`json`]), canonical bytes ([`canonical`]).
+//! Envoy's v3 API: messages (from `envoy-types`), their JSON form ([`json`]), canonical bytes ([`canonical`]), the
+//! names of their fields ([`fields`]), and free-form values ([`value`]).
 
 pub mod canonical;
+pub mod fields;
 pub mod json;
+pub mod value;
 
 pub use envoy_types::pb;
 pub use envoy_types::pb::google::protobuf::{Any, Duration as ProtoDuration, Struct, Value as ProtoValue};

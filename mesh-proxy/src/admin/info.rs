@@ -1,13 +1,11 @@
 //! `/`, `/help`, `/server_info`, `/memory`, `/ready`.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::Ordering::Relaxed;
 
 use http::StatusCode;
 use mesh_api::envoy::pb::envoy::config::bootstrap::v3::Bootstrap;
-use mesh_api::envoy::pb::google::protobuf::value::Kind;
-use mesh_api::envoy::{ProtoValue, Struct};
+use mesh_api::envoy::value::from_struct;
 use prost::Message;
 use serde_json::{Value, json};
 
@@ -105,30 +103,13 @@ fn node(state: &State) -> Value {
     };
     let mut value = json!({"id": node.id, "cluster": node.cluster});
     if let Some(metadata) = &node.metadata {
-        value["metadata"] = struct_value(metadata);
+        value["metadata"] = from_struct(metadata);
     }
     if let Some(l) = &node.locality {
         value["locality"] = json!({"region": l.region, "zone": l.zone, "sub_zone": l.sub_zone});
     }
     value["user_agent_name"] = json!(node.user_agent_name);
     value
-}
-
-fn struct_value(fields: &Struct) -> Value {
-    let sorted: BTreeMap<&String, &ProtoValue> = fields.fields.iter().collect();
-    let entries = sorted.into_iter().map(|(key, value)| (key.clone(), proto_value(value)));
-    Value::Object(entries.collect())
-}
-
-fn proto_value(value: &ProtoValue) -> Value {
-    match &value.kind {
-        None | Some(Kind::NullValue(_)) => Value::Null,
-        Some(Kind::NumberValue(n)) => json!(n),
-        Some(Kind::StringValue(text)) => json!(text),
-        Some(Kind::BoolValue(b)) => json!(b),
-        Some(Kind::StructValue(fields)) => struct_value(fields),
-        Some(Kind::ListValue(list)) => list.values.iter().map(proto_value).collect(),
-    }
 }
 
 /// Resident memory of the process in bytes, 0 when the system does not say.

@@ -3,6 +3,7 @@
 //! - [`Environment`], [`Agent`]: what the injector's template says, checked and merged;
 //! - [`identity`]: key, request, renewal.
 
+mod bootstrap;
 mod environment;
 mod identity;
 mod metadata;

@@ -6,10 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use mesh_api::envoy::json::Json;
-use mesh_api::envoy::pb::envoy::config::bootstrap::v3::Bootstrap;
 use mesh_api::names::{self, NodeId, NodeKind, SpiffeId};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::environment::Environment;
 use super::metadata::{Pod, metadata};
@@ -235,32 +233,6 @@ impl Agent {
     pub fn loopbacks(&self) -> impl Iterator<Item = IpAddr> {
         let v6 = self.wildcard().is_ipv6().then_some(Ipv6Addr::LOCALHOST.into());
         std::iter::once(Ipv4Addr::LOCALHOST.into()).chain(v6)
-    }
-
-    /// The bootstrap that stands for these settings.
-    pub fn bootstrap(&self) -> Bootstrap {
-        let value = json!({
-            "node": {
-                "id": self.id.to_string(),
-                "cluster": self.service,
-                "metadata": self.metadata,
-                "user_agent_name": "mesh-proxy",
-                "user_agent_version": env!("CARGO_PKG_VERSION"),
-            },
-            "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": self.ports.admin}}},
-            "dynamic_resources": {
-                "lds_config": {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"},
-                "cds_config": {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"},
-                "ads_config": {
-                    "api_type": "DELTA_GRPC",
-                    "transport_api_version": "V3",
-                    "set_node_on_first_message_only": true,
-                    "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}],
-                },
-            },
-        });
-        // The shape is fixed and the metadata is any JSON object; the tests read it back.
-        Json::new().from_value(value).unwrap_or_default()
     }
 }
 

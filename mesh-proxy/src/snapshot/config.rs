@@ -16,8 +16,6 @@ use super::resources::Source;
 use super::{DnsOptions, Secret, Snapshot};
 use crate::shared::Shared;
 
-/// Without an update for this long, what only updates need is dropped.
-const REST_AFTER: Duration = Duration::from_secs(10);
 /// Between two looks at files behind secrets.
 const REREAD_EVERY: Duration = Duration::from_secs(10);
 
@@ -116,9 +114,8 @@ impl Config {
         self.dns.send_if_modified(|d| replace(d, dns));
     }
 
-    /// Ends waits, follows files, frees what is not needed. Runs as long as the proxy.
+    /// Ends waits, follows files. Runs as long as the proxy.
     pub async fn run(&self) {
-        let mut updated = Instant::now();
         let mut reread = Instant::now();
         loop {
             let next = {
@@ -128,20 +125,12 @@ impl Config {
                     reread = Instant::now();
                     snapshot = builder.reread_files().or(snapshot);
                 }
-                let resting = updated.elapsed() >= REST_AFTER;
-                if resting {
-                    builder.rest();
-                }
                 self.follow(&builder, snapshot);
-                let next = (reread + REREAD_EVERY).min(if resting {
-                    reread + REREAD_EVERY
-                } else {
-                    updated + REST_AFTER
-                });
+                let next = reread + REREAD_EVERY;
                 builder.deadline().map_or(next, |d| d.min(next))
             };
             tokio::select! {
-                () = self.changed.notified() => updated = Instant::now(),
+                () = self.changed.notified() => {}
                 () = tokio::time::sleep_until(next.into()) => {}
             }
         }

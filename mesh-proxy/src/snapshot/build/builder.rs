@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use mesh_api::envoy::json::Json;
 use mesh_api::envoy::pb::envoy::config::cluster::v3 as cluster_pb;
 use mesh_api::envoy::pb::envoy::config::endpoint::v3 as endpoint_pb;
 use mesh_api::envoy::pb::envoy::config::listener::v3 as listener_pb;
@@ -44,8 +43,6 @@ pub struct Builder {
     pub(super) resolved: BTreeMap<String, Vec<Vec<IpAddr>>>,
     pub(super) version: u64,
     pub(super) patience: Duration,
-    /// Descriptors for the strict walk; kept while updates come, dropped by [`Builder::rest`].
-    json: Option<Json>,
 }
 
 /// What changed, for those that depend on it.
@@ -69,7 +66,6 @@ impl Builder {
             resolved: BTreeMap::new(),
             version: 0,
             patience: PATIENCE,
-            json: None,
         }
     }
 
@@ -197,11 +193,6 @@ impl Builder {
         out
     }
 
-    /// Drops what is only needed while updates come (10-20 MB of descriptors).
-    pub fn rest(&mut self) {
-        self.json = None;
-    }
-
     // === accepting ===
 
     fn accept(
@@ -230,8 +221,7 @@ impl Builder {
         }
         // Endpoints are checked by their conversion: they change often.
         if type_url != type_url::ENDPOINT {
-            let json = self.json.get_or_insert_with(Json::new);
-            let refused = check(json, type_url.rsplit('/').next().unwrap_or(type_url), &incoming.bytes);
+            let refused = check(type_url.rsplit('/').next().unwrap_or(type_url), &incoming.bytes);
             if !refused.is_empty() {
                 return Err(refused);
             }

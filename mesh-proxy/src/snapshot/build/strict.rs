@@ -1,33 +1,30 @@
 //! Nothing is ignored silently: a walk over every field that is set in a message, against the table of those that are
 //! implemented or harmless ([`super::fields`]).
 
-use mesh_api::envoy::json::Json;
-use prost_reflect::{DynamicMessage, ReflectMessage, Value};
+use std::collections::HashMap;
+
+use mesh_api::envoy::Any;
+use mesh_api::envoy::fields::{MessageType, Set};
+use prost::Message as _;
 
 use super::common::any_type;
 use super::fields::{ALL, fields_of};
 use super::invalid::Invalid;
 
 /// All fields of an encoded message that mean something we do not do.
-pub(crate) fn check(json: &Json, type_name: &str, bytes: &[u8]) -> Vec<Invalid> {
+pub(crate) fn check(type_name: &str, bytes: &[u8]) -> Vec<Invalid> {
     let mut out = Vec::new();
-    match decode(json, type_name, bytes) {
-        Ok(message) => walk(json, &message, "", &mut out),
-        Err(message) => out.push(Invalid::new(message)),
+    match MessageType::named(type_name) {
+        Some(kind) => walk(kind, bytes, "", &mut out),
+        None => out.push(refusal("", &format!("unknown message type {type_name}"))),
     }
     out
 }
 
-fn decode(json: &Json, type_name: &str, bytes: &[u8]) -> Result<DynamicMessage, String> {
-    let descriptor = json.descriptor(type_name).map_err(|e| e.to_string())?;
-    DynamicMessage::decode(descriptor, bytes).map_err(|e| format!("malformed {type_name}: {e}"))
-}
-
-fn walk(json: &Json, message: &DynamicMessage, path: &str, out: &mut Vec<Invalid>) {
-    let name = message.descriptor();
-    let name = name.full_name();
+fn walk(kind: MessageType, bytes: &[u8], path: &str, out: &mut Vec<Invalid>) {
+    let name = kind.name();
     if name == "google.protobuf.Any" {
-        walk_any(json, message, path, out);
+        walk_any(bytes, path, out);
         return;
     }
     // Wrappers, durations, structs.
@@ -41,74 +38,90 @@ fn walk(json: &Json, message: &DynamicMessage, path: &str, out: &mut Vec<Invalid
     if known == ALL {
         return;
     }
-    for field in message.unknown_fields() {
-        out.push(refusal(path, &format!("field {} is not known", field.number())));
-    }
-    for (field, value) in message.fields() {
-        let child = join(path, field.name());
-        if !known.contains(&field.name()) {
-            out.push(refusal(&child, "not implemented"));
+    let set = match kind.read(bytes) {
+        Ok(set) => set,
+        Err(e) => {
+            out.push(refusal(path, &format!("malformed {name}: {e}")));
+            return;
+        }
+    };
+    let mut counts: HashMap<u32, usize> = HashMap::new();
+    for value in &set {
+        let Some(field) = value.field else {
+            out.push(refusal(path, &format!("field {} is not known", value.number)));
+            continue;
+        };
+        let child = join(path, field.name);
+        if !known.contains(&field.name) {
+            // Once for a list of them.
+            if out.last().is_none_or(|last| last.path != child) {
+                out.push(refusal(&child, "not implemented"));
+            }
             continue;
         }
-        if name.ends_with(".HttpFilter") && field.name() == "typed_config" && optional_and_unknown(message, value) {
+        let Some(inner) = field.message else { continue };
+        if name.ends_with(".HttpFilter") && field.name == "typed_config" && optional_and_unknown(&set, value.bytes) {
             continue;
         }
-        walk_value(json, value, &child, out);
+        if !field.repeated {
+            walk(inner, value.bytes, &child, out);
+        } else if let Some((key, value)) = map_entry(inner, value.bytes) {
+            if let Some((inner, bytes)) = value {
+                walk(inner, bytes, &format!("{child}[{key:?}]"), out);
+            }
+        } else {
+            let count = counts.entry(value.number).or_default();
+            walk(inner, value.bytes, &format!("{child}[{count}]"), out);
+            *count += 1;
+        }
     }
 }
 
-fn walk_value(json: &Json, value: &Value, path: &str, out: &mut Vec<Invalid>) {
-    match value {
-        Value::Message(inner) => walk(json, inner, path, out),
-        Value::List(items) => {
-            for (i, item) in items.iter().enumerate() {
-                walk_value(json, item, &format!("{path}[{i}]"), out);
-            }
-        }
-        Value::Map(entries) => {
-            for (key, item) in entries {
-                let key = key.as_str().map(str::to_owned).unwrap_or_default();
-                walk_value(json, item, &format!("{path}[{key:?}]"), out);
-            }
-        }
-        _ => {}
+/// The key of a map's entry and its value, if that is a message; `None` for what is no map's entry.
+///
+/// An entry is a message of the two fields `key` and `value`, whose type is named after the field (`LabelsEntry`).
+fn map_entry(kind: MessageType, bytes: &[u8]) -> Option<(String, Option<(MessageType, &[u8])>)> {
+    let is_entry = kind.name().ends_with("Entry")
+        && kind.field(1).is_some_and(|f| f.name == "key")
+        && kind.field(2).is_some_and(|f| f.name == "value");
+    if !is_entry {
+        return None;
     }
+    let set = kind.read(bytes).unwrap_or_default();
+    let of = |number| set.iter().rfind(|s| s.number == number);
+    let key = of(1).map(|s| String::from_utf8_lossy(s.bytes).into_owned());
+    let inner = kind.field(2).and_then(|f| f.message);
+    let value = inner.map(|inner| (inner, of(2).map_or(&bytes[..0], |s| s.bytes)));
+    Some((key.unwrap_or_default(), value))
 }
 
-fn walk_any(json: &Json, message: &DynamicMessage, path: &str, out: &mut Vec<Invalid>) {
-    let Some(any) = to_any(message) else { return };
+fn walk_any(bytes: &[u8], path: &str, out: &mut Vec<Invalid>) {
+    let any = match Any::decode(bytes) {
+        Ok(any) => any,
+        Err(e) => {
+            out.push(refusal(path, &format!("malformed google.protobuf.Any: {e}")));
+            return;
+        }
+    };
     let kind = any_type(&any);
     if fields_of(&kind).is_none() {
         out.push(refusal(path, &format!("{kind} is not implemented")));
         return;
     }
     // What is inside a `TypedStruct` is looked at by whoever reads it; its type is in the table.
-    if any.type_url.ends_with(&kind) && json.descriptor(&kind).is_ok() {
-        match decode(json, &kind, &any.value) {
-            Ok(inner) => walk(json, &inner, path, out),
-            Err(e) => out.push(refusal(path, &e)),
-        }
+    if any.type_url.ends_with(&kind)
+        && let Some(inner) = MessageType::named(&kind)
+    {
+        walk(inner, &any.value, path, out);
     }
 }
 
-fn to_any(message: &DynamicMessage) -> Option<mesh_api::envoy::Any> {
-    let url = message.get_field_by_name("type_url")?;
-    let value = message.get_field_by_name("value")?;
-    Some(mesh_api::envoy::Any {
-        type_url: url.as_str()?.to_owned(),
-        value: value.as_bytes()?.to_vec(),
-    })
-}
-
 /// An HTTP filter that the sender says may be left out, of a type that we do not have.
-fn optional_and_unknown(filter: &DynamicMessage, config: &Value) -> bool {
+fn optional_and_unknown(filter: &[Set<'_>], config: &[u8]) -> bool {
     let optional = filter
-        .get_field_by_name("is_optional")
-        .is_some_and(|v| v.as_bool() == Some(true));
-    let known = config
-        .as_message()
-        .and_then(to_any)
-        .is_some_and(|any| fields_of(&any_type(&any)).is_some());
+        .iter()
+        .any(|s| s.field.is_some_and(|f| f.name == "is_optional") && s.varint != 0);
+    let known = Any::decode(config).is_ok_and(|any| fields_of(&any_type(&any)).is_some());
     optional && !known
 }
 
