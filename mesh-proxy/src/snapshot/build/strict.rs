@@ -65,8 +65,8 @@ fn walk(kind: MessageType, bytes: &[u8], path: &str, out: &mut Vec<Invalid>) {
         }
         if !field.repeated {
             walk(inner, value.bytes, &child, out);
-        } else if let Some((key, value)) = map_entry(inner, value.bytes) {
-            if let Some((inner, bytes)) = value {
+        } else if let Some(Entry { key, message }) = map_entry(inner, value.bytes) {
+            if let Some((inner, bytes)) = message {
                 walk(inner, bytes, &format!("{child}[{key:?}]"), out);
             }
         } else {
@@ -77,10 +77,16 @@ fn walk(kind: MessageType, bytes: &[u8], path: &str, out: &mut Vec<Invalid>) {
     }
 }
 
-/// The key of a map's entry and its value, if that is a message; `None` for what is no map's entry.
-///
-/// An entry is a message of the two fields `key` and `value`, whose type is named after the field (`LabelsEntry`).
-fn map_entry(kind: MessageType, bytes: &[u8]) -> Option<(String, Option<(MessageType, &[u8])>)> {
+/// A map's entry.
+struct Entry<'a> {
+    key: String,
+    /// The value, if it is a message.
+    message: Option<(MessageType, &'a [u8])>,
+}
+
+/// Reads a map's entry: a message of the two fields `key` and `value`, whose type is named after the field
+/// (`LabelsEntry`). `None` for other messages.
+fn map_entry(kind: MessageType, bytes: &[u8]) -> Option<Entry<'_>> {
     let is_entry = kind.name().ends_with("Entry")
         && kind.field(1).is_some_and(|f| f.name == "key")
         && kind.field(2).is_some_and(|f| f.name == "value");
@@ -91,8 +97,10 @@ fn map_entry(kind: MessageType, bytes: &[u8]) -> Option<(String, Option<(Message
     let of = |number| set.iter().rfind(|s| s.number == number);
     let key = of(1).map(|s| String::from_utf8_lossy(s.bytes).into_owned());
     let inner = kind.field(2).and_then(|f| f.message);
-    let value = inner.map(|inner| (inner, of(2).map_or(&bytes[..0], |s| s.bytes)));
-    Some((key.unwrap_or_default(), value))
+    Some(Entry {
+        key: key.unwrap_or_default(),
+        message: inner.map(|inner| (inner, of(2).map_or(&bytes[..0], |s| s.bytes))),
+    })
 }
 
 fn walk_any(bytes: &[u8], path: &str, out: &mut Vec<Invalid>) {
