@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 
 use super::Downstream;
 use super::downstream::Order;
+use super::gather::Gather;
 use super::handle::handle;
 use super::watched::Watched;
 use crate::listener::{ConnInfo, Prefixed};
@@ -104,7 +105,7 @@ where
         .header_read_timeout(None);
     let service = {
         let conn = conn.clone();
-        service_fn(move |request| handle(conn.clone(), request))
+        service_fn(move |request| boxed(handle(conn.clone(), request)))
     };
     let io = Watched::new(io, conn.unclaimed.clone());
     let serving = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
@@ -139,17 +140,25 @@ where
         .enable_connect_protocol();
     let service = {
         let conn = conn.clone();
-        service_fn(move |request| handle(conn.clone(), request))
+        service_fn(move |request| boxed(handle(conn.clone(), request)))
     };
-    let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service));
+    let io = Gather::new(io);
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(io.clone()), service));
     let result = drive(&conn, |cx, shut| {
         if shut {
             serving.as_mut().graceful_shutdown();
         }
-        serving.as_mut().poll(cx)
+        let polled = serving.as_mut().poll(cx);
+        io.settle(cx);
+        polled
     })
     .await;
     report(&conn, result);
+}
+
+/// A request's future by itself: hyper would keep its place while the connection is idle, and moves it a few times.
+fn boxed<F: Future>(handling: F) -> Pin<Box<F>> {
+    Box::pin(handling)
 }
 
 /// Polls a codec until it ends; tells it once when the connection is to be shut.

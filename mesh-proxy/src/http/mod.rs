@@ -1,6 +1,6 @@
 //! HTTP: connections from callers, routes, the router.
 //!
-//! A request passes these in order: [`codec`] (HTTP/1 or 2, [`watched`]) → [`accept`] (checks, [`path`]) → [`handle`] ([`headers`],
+//! A request passes these in order: [`codec`] (HTTP/1 or 2, [`watched`], [`gather`]) → [`accept`] (checks, [`path`]) → [`handle`] ([`headers`],
 //! [`routes`], filters: [`cors`], faults) → [`router`] ([`attempts`], [`upstream_request`], [`retry`], [`timers`],
 //! [`mirror`], [`upgrade`]) or [`redirect`], [`reply`]. [`stream`] holds what is known of it, and closes its books;
 //! [`body`] and [`response_body`] pass frames.
@@ -11,6 +11,7 @@ mod body;
 mod codec;
 mod cors;
 mod downstream;
+mod gather;
 mod grpc;
 mod handle;
 mod headers;
@@ -36,3 +37,4 @@ pub(crate) use body::RequestBody;
 pub use codec::serve_connection;
 pub(crate) use downstream::Downstream;
 pub use downstream::Downstreams;
+pub(crate) use gather::Gather;

@@ -9,8 +9,7 @@ where
     F: Future + 'static,
 {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move {
-            future.await;
-        });
+        // As it is: a block that awaits it would hold it twice.
+        tokio::task::spawn_local(future);
     }
 }

@@ -11,8 +11,8 @@ use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::TokioIo;
 
 use super::pool::{Counted, Idle, Meta, Shared, Slot};
-use super::{AlpnOffer, ConnectError, ConnectOptions, LocalExec, Protocol, UpstreamIo, Want, connect};
-use crate::http::RequestBody;
+use super::{AlpnOffer, ConnectError, ConnectOptions, Protocol, UpstreamIo, Want, connect};
+use crate::http::{Gather, RequestBody};
 use crate::snapshot::{Cluster, Endpoint};
 use crate::worker::Worker;
 
@@ -265,7 +265,8 @@ impl Opening {
     async fn handshake_http2(&self, io: UpstreamIo) -> Result<(), LeaseError> {
         let meta = Rc::new(meta(&self.cluster, &io));
         let options = &self.cluster.http.http2;
-        let (sender, conn) = http2::Builder::new(LocalExec)
+        let io = Gather::new(io);
+        let (sender, conn) = http2::Builder::new(io.exec())
             .initial_stream_window_size(options.initial_stream_window)
             .initial_connection_window_size(options.initial_connection_window)
             .max_header_list_size(60 * 1024)
