@@ -35,7 +35,15 @@ pub fn parse(text: &str) -> anyhow::Result<Bootstrap> {
     let value: serde_json::Value =
         serde_saphyr::from_str_with_options(text, serde_saphyr::options! { budget: None }).context("malformed YAML")?;
     anyhow::ensure!(value.is_object(), "expected fields such as static_resources at the top");
-    Ok(Json::new().from_value(value)?)
+    from_json(value)
+}
+
+/// Reads the message on a thread of its own, so that the memory of the descriptors goes back to the system with it: what is
+/// allocated beside them and lives on would keep their pages.
+fn from_json(value: serde_json::Value) -> anyhow::Result<Bootstrap> {
+    let read = move || Json::new().from_value::<Bootstrap>(value).map(|b| b.encode_to_vec());
+    let bytes = std::thread::spawn(read).join().map_err(|_| anyhow::anyhow!("the reader of bootstraps ended early"))??;
+    Ok(Bootstrap::decode(bytes.as_slice())?)
 }
 
 /// Checks what the bootstrap says beside its static resources; those are checked by [`load_static`].
