@@ -2,16 +2,17 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Downstream;
 use super::downstream::Order;
@@ -25,6 +26,10 @@ use crate::worker::Worker;
 
 /// What every HTTP/2 connection begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Read at once to tell the two versions apart: as much as hyper reads. After less, it would take a buffer of twice the
+/// size for the rest of a head, and keep it.
+const FIRST_READ: usize = 8 * 1024;
 
 /// Headers of one message, Envoy's default for `max_headers_count`.
 pub(super) const MAX_HEADERS: usize = 100;
@@ -64,26 +69,27 @@ async fn detect<I>(mut io: I, conn: &Downstream) -> io::Result<(Prefixed<I>, boo
 where
     I: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut seen = [0_u8; PREFACE.len()];
-    let mut len = 0;
-    let http2 = loop {
-        let mut read = pin!(io.read(&mut seen[len..]));
-        let n = poll_fn(|cx| {
+    let mut seen = Vec::new();
+    let http2 = poll_fn(|cx| {
+        loop {
             if conn.order(cx) != Order::Serve {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
-            read.as_mut().poll(cx)
-        })
-        .await?;
-        len += n;
-        if n == 0 || seen[..len] != PREFACE[..len] {
-            break false;
+            let mut first = [MaybeUninit::uninit(); FIRST_READ];
+            let mut buf = ReadBuf::uninit(&mut first);
+            ready!(Pin::new(&mut io).poll_read(cx, &mut buf))?;
+            seen.extend_from_slice(buf.filled());
+            let known = seen.len().min(PREFACE.len());
+            if buf.filled().is_empty() || seen[..known] != PREFACE[..known] {
+                return Poll::Ready(io::Result::Ok(false));
+            }
+            if known == PREFACE.len() {
+                return Poll::Ready(Ok(true));
+            }
         }
-        if len == PREFACE.len() {
-            break true;
-        }
-    };
-    Ok((Prefixed::new(Bytes::copy_from_slice(&seen[..len]), io), http2))
+    })
+    .await?;
+    Ok((Prefixed::new(Bytes::from(seen), io), http2))
 }
 
 async fn serve_http1<I>(io: I, conn: Rc<Downstream>)

@@ -205,3 +205,107 @@ where
         }));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    /// Takes what it has room for.
+    #[derive(Default)]
+    struct Socket {
+        taken: Vec<u8>,
+        writes: usize,
+        room: usize,
+        broken: bool,
+    }
+
+    impl AsyncWrite for Socket {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            if self.broken {
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            }
+            let n = buf.len().min(self.room);
+            if n == 0 {
+                return Poll::Pending;
+            }
+            self.room -= n;
+            self.writes += 1;
+            self.taken.extend_from_slice(&buf[..n]);
+            Poll::Ready(Ok(n))
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bufs: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let all: Vec<u8> = bufs.iter().flat_map(|b| b.iter().copied()).collect();
+            self.as_mut().poll_write(cx, &all)
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn socket(room: usize) -> Gather<Socket> {
+        Gather::new(Socket {
+            room,
+            ..Socket::default()
+        })
+    }
+
+    fn write(io: &mut Gather<Socket>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(io).poll_write(&mut Context::from_waker(Waker::noop()), bytes)
+    }
+
+    #[test]
+    fn writes_of_one_turn_leave_together() {
+        let mut io = socket(usize::MAX);
+        let cx = &mut Context::from_waker(Waker::noop());
+        for part in [&b"head"[..], b"body", b"trailers"] {
+            assert!(matches!(write(&mut io, part), Poll::Ready(Ok(n)) if n == part.len()));
+            assert!(matches!(Pin::new(&mut io).poll_flush(cx), Poll::Ready(Ok(()))));
+        }
+        assert_eq!(io.0.borrow().io.writes, 0);
+        io.settle(cx);
+        let all = io.0.borrow();
+        assert_eq!((all.io.writes, &all.io.taken[..]), (1, &b"headbodytrailers"[..]));
+        assert_eq!(all.buffer.capacity(), 0, "an idle connection holds no buffer");
+    }
+
+    #[test]
+    fn a_peer_that_does_not_keep_up_gets_all_in_order_and_little_is_held() {
+        let mut io = socket(0);
+        let sent: Vec<u8> = (0..3 * LIMIT).map(|i| (i % 251) as u8).collect();
+        let mut written = 0;
+        while written < sent.len() {
+            // Parts of growing size, some larger than what is gathered.
+            let part = (written / 3 + 100).min(sent.len() - written);
+            match write(&mut io, &sent[written..written + part]) {
+                Poll::Ready(Ok(n)) => written += n,
+                Poll::Ready(Err(error)) => panic!("{error}"),
+                Poll::Pending => io.0.borrow_mut().io.room = 7000,
+            }
+            assert!(io.0.borrow().buffer.len() <= LIMIT);
+        }
+        io.0.borrow_mut().io.room = usize::MAX;
+        io.settle(&mut Context::from_waker(Waker::noop()));
+        assert!(io.0.borrow().io.taken == sent);
+    }
+
+    #[test]
+    fn the_codec_hears_of_a_broken_connection() {
+        let mut io = socket(usize::MAX);
+        assert!(write(&mut io, b"lost").is_ready());
+        io.0.borrow_mut().io.broken = true;
+        io.settle(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(write(&mut io, b"x"), Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::BrokenPipe));
+    }
+}

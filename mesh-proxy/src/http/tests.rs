@@ -1,6 +1,7 @@
 //! A proxy on loopback, real servers behind it and real clients before it.
 
 mod connections;
+mod floods;
 mod harness;
 mod messages;
 mod resilience;

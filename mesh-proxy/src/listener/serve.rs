@@ -17,7 +17,7 @@ use crate::snapshot::{ChainMatch, FilterChain, Listener, Terminal};
 use crate::telemetry::flags::ResponseFlags;
 use crate::telemetry::stats::{Gauge, ListenerStats};
 use crate::telemetry::tcp::{TcpRecord, log_connection};
-use crate::tls::TlsError;
+use crate::tls::{ServerStream, TlsError};
 use crate::worker::Worker;
 use crate::{http, tcp, tls};
 
@@ -126,7 +126,10 @@ async fn run(connection: NewConnection, open: Open) {
             Some((hello, rest)) => (Some(hello), rest),
             None => (None, inspected.bytes),
         };
-        Box::pin(terminate(stream, hello, rest, conn, &stats, &open)).await;
+        // Boxed: what a handshake needs is large, and goes when it is done.
+        if let Some((stream, conn)) = Box::pin(terminate(stream, hello, rest, conn, &stats, &open)).await {
+            hand_to_filters(stream, conn, &open).await;
+        }
     } else {
         drop(inspected.hello);
         hand_to_filters(Prefixed::new(inspected.bytes, stream), conn, &open).await;
@@ -188,6 +191,7 @@ async fn look(stream: &mut TcpStream, listener: &Listener, port: u16) -> Result<
     inspect(stream, sniffer, inspectors.timeout, inspectors.continue_on_timeout).await
 }
 
+/// Ends TLS of a connection. When that fails, it is counted and logged here.
 async fn terminate(
     stream: TcpStream,
     hello: Option<Box<Accepted>>,
@@ -195,9 +199,9 @@ async fn terminate(
     mut conn: ConnInfo,
     stats: &ListenerStats,
     open: &Open,
-) {
+) -> Option<(Box<ServerStream<Prefixed<TcpStream>>>, ConnInfo)> {
     let chain: Arc<FilterChain> = conn.chain.clone();
-    let Some(context) = &chain.tls else { return };
+    let context = chain.tls.as_ref()?;
     let limit = chain.handshake_timeout.unwrap_or(HANDSHAKE_TIMEOUT);
     let handshake = tls::accept(Prefixed::new(rest, stream), hello, context);
     let failed = match tokio::time::timeout(limit, handshake).await {
@@ -209,7 +213,7 @@ async fn terminate(
                 conn.sni = session.server_name().map(|name| Arc::from(name.to_ascii_lowercase()));
             }
             conn.tls = Some(info);
-            return hand_to_filters(stream, conn, open).await;
+            return Some((Box::new(stream), conn));
         }
         Ok(Err(error)) => {
             match &error {
@@ -230,6 +234,7 @@ async fn terminate(
     } else {
         tracing::debug!(listener = %conn.listener.name, chain = %chain.name, %remote, %destination, "{failed}");
     }
+    None
 }
 
 async fn hand_to_filters<I>(io: I, conn: ConnInfo, open: &Open)
