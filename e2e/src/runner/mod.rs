@@ -387,6 +387,19 @@ impl Mesh {
         running.restart_proxy()
     }
 
+    /// Does to a pod's proxy what the kubelet does when it ends the pod: it goes out of the endpoints and gets SIGTERM. The
+    /// application is left alone.
+    ///
+    /// # Errors
+    /// When there is no such pod, or it has no proxy.
+    pub fn end_proxy(&self, pod: &str) -> Result<()> {
+        let pod = self.pod(pod)?;
+        let mut state = self.state.lock();
+        let id = (pod.namespace, pod.name);
+        state.set_ready(&[(id.clone(), false)])?;
+        state.pods.get(&id).context("the pod has gone")?.end_proxy()
+    }
+
     /// Runs a function on a thread inside a pod's network namespace.
     ///
     /// # Errors

@@ -190,6 +190,18 @@ impl Pod {
         proxy.start_again()
     }
 
+    /// Asks the proxy to end.
+    ///
+    /// # Errors
+    /// When the pod has none.
+    pub fn end_proxy(&self) -> Result<()> {
+        let proxy = self.proxy.as_ref();
+        proxy
+            .with_context(|| format!("pod {} has no proxy", self.plan.name))?
+            .ask_to_end();
+        Ok(())
+    }
+
     /// Ends its programs in the way of Kubernetes, then removes the namespace.
     pub fn remove(mut self, network: &Network, grace: Duration) {
         if !grace.is_zero() {

@@ -68,11 +68,19 @@ impl Lab {
 
     /// As [`Lab::start_with`], with addresses of the given family.
     pub(crate) fn start_in(family: Family, test: &str, labs: &[&str], more: &str) -> Option<Lab> {
+        let options = Options {
+            family,
+            ..Options::default()
+        };
+        Lab::start_as(test, options, labs, more)
+    }
+
+    /// As [`Lab::start_with`], with other options.
+    pub(crate) fn start_as(test: &str, options: Options, labs: &[&str], more: &str) -> Option<Lab> {
         let turn = ONE_AT_A_TIME.lock();
         let options = Options {
             namespace: "istioinaction".to_owned(),
-            family,
-            ..Options::default()
+            ..options
         };
         let lab = Lab {
             mesh: mesh_or_skip(test, options)?,

@@ -5,11 +5,15 @@
 //! under `CI=true`.
 
 mod change;
+mod drain;
 mod faults;
+mod gateway_tls;
 mod ipv6;
 mod lab;
 mod metrics;
 mod peers;
 mod protocols;
+mod renewal;
 mod routing;
 mod security;
+mod tls;

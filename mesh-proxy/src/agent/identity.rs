@@ -72,15 +72,17 @@ impl Agent {
 
     async fn keep_identity(&self, config: &Config) {
         let mut retry = FIRST_RETRY;
+        let mut issued_at = None;
         loop {
             if let Some(current) = self.certificate.load_full()
-                && let Some(wait) = until_renewal(&current)
+                && let Some(wait) = until_renewal(&current, issued_at, SystemTime::now())
             {
                 tokio::time::sleep(wait).await;
             }
             match self.request().await {
                 Ok(issued) => {
                     retry = FIRST_RETRY;
+                    issued_at = Some(SystemTime::now());
                     tracing::info!(identity = %self.identity, "certificate issued");
                     self.install(config, &issued);
                     // An authority that gives certificates of no lifetime is not asked in a tight loop.
@@ -181,13 +183,16 @@ pub fn certificate_lifetime(der: &[u8]) -> Result<(SystemTime, SystemTime), Stri
     ))
 }
 
-/// How long until half of the certificate's life is over, a little spread; `None` when it is over.
-fn until_renewal(identity: &Identity) -> Option<Duration> {
-    let (start, end) = certificate_lifetime(identity.chain.first()?).ok()?;
+/// How long until half of the certificate's life is over, a little spread; `None` when it is over. Life begins when the
+/// certificate came, as far as that is known: its own beginning is dated back, and with a short life more than half of
+/// it could be in the past already.
+pub(super) fn until_renewal(identity: &Identity, issued_at: Option<SystemTime>, now: SystemTime) -> Option<Duration> {
+    let (valid_from, end) = certificate_lifetime(identity.chain.first()?).ok()?;
+    let start = issued_at.unwrap_or(valid_from);
     let life = end.duration_since(start).ok()?;
     let share = 0.5 + rand::rng().random_range(-JITTER..=JITTER);
     let due = start + life.mul_f64(share);
-    due.duration_since(SystemTime::now()).ok()
+    due.duration_since(now).ok()
 }
 
 pub(crate) fn jitter(longest: Duration) -> Duration {

@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use mesh_api::ca::istio_certificate_service_server::{IstioCertificateService, IstioCertificateServiceServer};
 use mesh_api::ca::{IstioCertificateRequest, IstioCertificateResponse};
@@ -13,7 +13,7 @@ use super::*;
 use crate::bootstrap;
 use crate::cli::AgentArgs;
 use crate::snapshot::build::certificates;
-use crate::tls::identity_uri;
+use crate::tls::{Identity, identity_uri};
 use crate::xds::Roots;
 
 const POD: &[(&str, &str)] = &[
@@ -251,5 +251,30 @@ async fn a_certificate_is_asked_for_with_the_token() {
         again.identity.key.secret_der(),
         issued.identity.key.secret_der(),
         "every request has its own key"
+    );
+}
+
+#[test]
+fn certificates_are_renewed_at_half_of_the_life_that_is_left_when_they_come() {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let mut params = rcgen::CertificateParams::default();
+    let start = rcgen::date_time_ymd(2026, 1, 1);
+    params.not_before = start;
+    params.not_after = start + Duration::from_secs(130);
+    let identity = Identity {
+        chain: vec![params.self_signed(&key).expect("signed").der().clone()],
+        key: rustls_pki_types::PrivateKeyDer::try_from(key.serialize_der()).expect("PKCS #8"),
+    };
+    let start: SystemTime = start.into();
+    let issued = start + Duration::from_secs(120);
+    let wait = |at, now| identity::until_renewal(&identity, at, now).map(|wait| wait.as_secs_f64());
+    let due = wait(Some(issued), issued).expect("ten seconds are left");
+    assert!((4.8..=5.2).contains(&due), "{due}");
+    let due = wait(None, start).expect("all of it is left");
+    assert!((63.0..=67.0).contains(&due), "{due}");
+    assert_eq!(
+        wait(Some(issued), issued + Duration::from_secs(6)),
+        None,
+        "half of it is over"
     );
 }

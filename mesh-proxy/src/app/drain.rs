@@ -1,7 +1,9 @@
-//! Shutting down: inbound callers are told to go, everything is served on, until nothing is open or the time is over.
+//! Shutting down: inbound callers are told to go, everything is served on, until nothing is open and the
+//! application has gone, or the time is over.
 
 use std::time::{Duration, Instant};
 
+use super::sockets;
 use crate::shared::{Drain, Shared};
 use crate::snapshot::Direction;
 
@@ -13,10 +15,13 @@ const LAST_BYTES: Duration = Duration::from_millis(200);
 /// How draining goes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// At least this long, although nothing is open: callers may not have heard yet that this endpoint is going.
-    pub least: Duration,
+    /// Nothing was open for this long: callers may not have heard yet that this endpoint is going, and an application
+    /// that ends may still call others, now and then.
+    pub quiet: Duration,
     /// At most this long.
     pub most: Duration,
+    /// An application that still listens has not ended yet, and may call others although nothing is open now.
+    pub with_app: bool,
 }
 
 /// Drains, then closes what is left.
@@ -24,12 +29,16 @@ pub(super) async fn drain(shared: &Shared, limits: Limits) {
     let start = Instant::now();
     shared.drain.send_replace(Drain::Draining);
     tracing::info!(at_most = ?limits.most, "draining");
+    let (mut quiet_since, mut opened) = (start, shared.listeners.opened());
     loop {
         let passed = start.elapsed();
         if passed >= limits.most {
             break;
         }
-        if passed >= limits.least && open(shared) == 0 {
+        let opened_now = shared.listeners.opened();
+        if open(shared) > 0 || opened_now != opened {
+            (quiet_since, opened) = (Instant::now(), opened_now);
+        } else if quiet_since.elapsed() >= limits.quiet && !(limits.with_app && sockets::others_listen()) {
             break;
         }
         tokio::time::sleep(LOOK.min(limits.most - passed)).await;

@@ -4,6 +4,7 @@ mod dns;
 mod drain;
 mod log;
 mod request;
+mod sockets;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -28,8 +29,8 @@ use crate::snapshot::config::Config;
 use crate::worker::Workers;
 use crate::{bootstrap, tls, xds};
 
-/// In agent mode callers get this long to hear that the endpoint goes, although nothing may be open.
-const LEAST_DRAIN: Duration = Duration::from_secs(2);
+/// In agent mode nothing has to be open for this long before a draining proxy ends.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// Does what the command line says.
 ///
@@ -104,8 +105,9 @@ fn from_file(args: RunArgs) -> anyhow::Result<ExitCode> {
         agent: None,
         workers: args.concurrency.unwrap_or(0),
         drain: drain::Limits {
-            least: Duration::ZERO,
+            quiet: Duration::ZERO,
             most: Duration::from_secs(args.drain_time_s),
+            with_app: false,
         },
         data_dir: args.data_dir,
         log: Some(log),
@@ -133,8 +135,9 @@ fn from_environment(role: agent::Role, args: AgentArgs) -> anyhow::Result<ExitCo
         bootstrap: agent.bootstrap(),
         workers: agent.concurrency,
         drain: drain::Limits {
-            least: LEAST_DRAIN.min(agent.drain),
+            quiet: QUIET.min(agent.drain),
             most: agent.drain,
+            with_app: matches!(role, agent::Role::Sidecar),
         },
         data_dir: agent.data_dir.clone(),
         log: Some(log),

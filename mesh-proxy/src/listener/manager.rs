@@ -17,7 +17,7 @@ use super::accept::accept_loop;
 use super::connections;
 use crate::shared::{Drain, Shared};
 use crate::snapshot::{Direction, Listener, Map, Snapshot};
-use crate::telemetry::stats::Gauge;
+use crate::telemetry::stats::{Counter, Gauge};
 use crate::worker::{Worker, Workers};
 
 /// Between two attempts to bind an address.
@@ -36,6 +36,7 @@ pub struct Listeners {
     ready: watch::Sender<bool>,
     bound: Mutex<Vec<Bound>>,
     active: [Gauge; 3],
+    opened: Counter,
 }
 
 /// A listening socket.
@@ -63,6 +64,15 @@ impl Listeners {
     /// Open connections of a direction.
     pub fn active(&self, direction: Direction) -> i64 {
         self.gauge(direction).get()
+    }
+
+    /// Connections that came since the start.
+    pub fn opened(&self) -> u64 {
+        self.opened.get()
+    }
+
+    pub(super) fn count(&self) -> &Counter {
+        &self.opened
     }
 
     pub(super) fn gauge(&self, direction: Direction) -> &Gauge {

@@ -109,6 +109,7 @@ async fn run(connection: NewConnection, open: Open) {
     let listener = snapshot.listeners.get(&listener.name).cloned().unwrap_or(listener);
     drop(snapshot);
     stats.downstream_cx_total.inc();
+    worker.shared.listeners.count().inc();
     let active = Active::new(&stats, worker.shared.listeners.gauge(listener.direction));
     let Some(chain) = choose(&listener, &facts).cloned() else {
         stats.no_filter_chain_match.inc();

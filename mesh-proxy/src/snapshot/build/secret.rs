@@ -1,6 +1,6 @@
 //! Secrets: from SDS messages, files and the agent, to keys and trust bundles.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -21,6 +21,8 @@ const SYSTEM_ROOTS: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki
 #[derive(Debug, Default)]
 pub(super) struct Secrets {
     known: BTreeMap<String, Entry>,
+    /// Those that the control plane said it does not have: nobody waits for them.
+    absent: BTreeSet<String>,
     /// Equal contexts with equal secrets share one configuration.
     pub(super) servers: HashMap<u64, Arc<ServerTls>>,
     pub(super) clients: HashMap<u64, Arc<ClientTls>>,
@@ -37,6 +39,7 @@ impl Secrets {
     /// Adds or replaces; says whether anything changed.
     pub(super) fn set(&mut self, name: &str, secret: Secret) -> bool {
         let hash = hash_secret(&secret);
+        self.absent.remove(name);
         if self.known.get(name).is_some_and(|e| e.hash == hash) {
             return false;
         }
@@ -44,8 +47,28 @@ impl Secrets {
         true
     }
 
+    /// Takes one away; says whether it was there. One that never was is known to be absent from now on. One that was is
+    /// waited for like a new one, so that it can be deleted and made again.
     pub(super) fn remove(&mut self, name: &str) -> bool {
-        self.known.remove(name).is_some()
+        let gone = self.known.remove(name).is_some();
+        if !gone {
+            self.absent.insert(name.to_owned());
+        }
+        gone
+    }
+
+    /// Whether there is nothing to wait for: the secret is there, or is known not to be.
+    pub(super) fn settled(&self, name: &str) -> bool {
+        self.has(name) || self.absent.contains(name)
+    }
+
+    pub(super) fn any_absent(&self) -> bool {
+        !self.absent.is_empty()
+    }
+
+    /// Forgets the absence of secrets that nobody asks for any more: asked for again, they are waited for again.
+    pub(super) fn keep_absent(&mut self, asked_for: impl Fn(&str) -> bool) {
+        self.absent.retain(|name| asked_for(name));
     }
 
     pub(super) fn has(&self, name: &str) -> bool {

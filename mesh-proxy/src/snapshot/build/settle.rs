@@ -15,6 +15,10 @@ impl Builder {
     /// Decides, and makes a snapshot when that or `changed` says that there is something new.
     pub(super) fn settle(&mut self, mut changed: bool) -> Option<Snapshot> {
         let now = Instant::now();
+        if self.secrets.any_absent() {
+            let wants = self.wants();
+            self.secrets.keep_absent(|name| wants.secrets.contains(name));
+        }
         let Builder {
             secrets,
             clusters,
@@ -29,7 +33,7 @@ impl Builder {
         for (name, entry) in clusters.iter_mut() {
             let endpoints = entry.deps.endpoints.as_ref().is_none_or(|e| assigned.contains_key(e));
             let addresses = dns_options(&entry.object).is_none() || resolved.contains_key(name);
-            let complete = endpoints && addresses && entry.deps.secrets.iter().all(|s| secrets.has(s));
+            let complete = endpoints && addresses && entry.deps.secrets.iter().all(|s| secrets.settled(s));
             changed |= settle_one(shared, type_url::CLUSTER, name, entry, complete, now, *patience);
         }
         for (name, entry) in routes.iter_mut() {
@@ -47,7 +51,7 @@ impl Builder {
                 .routes
                 .iter()
                 .all(|r| routes.get(r).is_some_and(|r| r.live.is_some()));
-            let complete = tables && entry.deps.secrets.iter().all(|s| secrets.has(s));
+            let complete = tables && entry.deps.secrets.iter().all(|s| secrets.settled(s));
             changed |= settle_one(shared, type_url::LISTENER, name, entry, complete, now, *patience);
         }
         if !changed {

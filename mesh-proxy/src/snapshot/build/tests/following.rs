@@ -244,6 +244,35 @@ fn a_new_secret_reaches_the_listeners_that_use_it() {
 }
 
 #[test]
+fn a_secret_that_does_not_exist_keeps_no_listener_waiting() {
+    let mut builder = builder();
+    let name = "kubernetes://web";
+    let gone = Update {
+        remove: vec![name.to_owned()],
+        ..update(SECRET, &[])
+    };
+    assert!(apply(&mut builder, LISTENER, &[("l", TLS_LISTENER)]).snapshot.is_none());
+    let without = builder
+        .apply(&gone, Source::Dynamic)
+        .snapshot
+        .expect("in force without it");
+    let tls = |snapshot: &Snapshot| snapshot.listeners["l"].chains[0].tls.clone().expect("TLS");
+    assert!(tls(&without).config.is_none());
+    assert!(!builder.listeners_warming());
+    let with = accept(&mut builder, SECRET, &[(name, &sds(name, &certificate()))]);
+    assert!(tls(&with).config.is_some());
+
+    // One that was there is waited for: it may be on its way again. What is in force stays so long.
+    assert!(
+        builder
+            .apply(&gone, Source::Dynamic)
+            .snapshot
+            .is_none_or(|s| tls(&s).config.is_some())
+    );
+    assert!(builder.listeners_warming());
+}
+
+#[test]
 fn a_listener_without_its_secret_refuses_handshakes_and_never_falls_back_to_plaintext() {
     let snapshot = accept(&mut impatient(), LISTENER, &[("l", TLS_LISTENER)]);
     let tls = snapshot.listeners["l"].chains[0].tls.as_ref().expect("still TLS");
