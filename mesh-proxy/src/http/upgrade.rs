@@ -10,12 +10,11 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::response_body::ResponseBody;
 use super::stream::Stream;
 use super::upstream_request::{ActiveRequest, Upgrade};
-use crate::tcp::{End, Totals, copy_both};
+use crate::tcp::{ByteStream, End, Totals, copy_both};
 use crate::telemetry::ResponseFlags;
 use crate::upstream::Lease;
 
@@ -129,8 +128,8 @@ pub(super) fn tunnel(stream: &Rc<Stream>, mut response: Response<Incoming>, ends
 /// Passes bytes both ways until both sides are done, or nothing moves for too long.
 async fn pass<A, B>(stream: &Stream, caller: A, upstream: B, idle: Option<Duration>)
 where
-    A: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
+    A: ByteStream,
+    B: ByteStream,
 {
     let totals = Totals::default();
     let limit = stream.conn.info.listener.buffer_limit;

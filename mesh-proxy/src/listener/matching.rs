@@ -52,25 +52,58 @@ pub fn choose<'a>(listener: &'a Listener, facts: &Facts) -> Option<&'a Arc<Filte
     choose_from(&listener.chains, facts).or(listener.default_chain.as_ref())
 }
 
+type Criterion = fn(&ChainMatch, &Facts) -> Option<usize>;
+
+const CRITERIA: [Criterion; 9] = [
+    |m, f| exact_or_any(m.destination_port.as_slice(), &f.destination.port()),
+    |m, f| longest_prefix(&m.prefix_ranges, f.destination.ip()),
+    |m, f| server_name(&m.server_names, f.sni.as_deref().unwrap_or_default()),
+    |m, f| transport(&m.transport_protocol, f.tls),
+    |m, f| protocol(&m.application_protocols, &f.protocols),
+    |m, f| longest_prefix(&m.direct_source_prefix_ranges, f.direct_source),
+    |m, f| source_type(m.source_type, f),
+    |m, f| longest_prefix(&m.source_prefix_ranges, f.source.ip()),
+    |m, f| exact_or_any(&m.source_ports, &f.source.port()),
+];
+
+type Ranks = [Option<usize>; CRITERIA.len()];
+
+/// Narrowing by one criterion after the other leaves the chain with the greatest ranks, compared in order, where "does not
+/// fit" is least; and when that chain does not fit somewhere, none does. So one pass is enough, and most chains are out
+/// after their first criteria.
 fn choose_from<'a>(chains: &'a [Arc<FilterChain>], facts: &Facts) -> Option<&'a Arc<FilterChain>> {
-    let mut left: Vec<&Arc<FilterChain>> = chains.iter().collect();
-    let criteria: [fn(&ChainMatch, &Facts) -> Option<usize>; 9] = [
-        |m, f| exact_or_any(m.destination_port.as_slice(), &f.destination.port()),
-        |m, f| longest_prefix(&m.prefix_ranges, f.destination.ip()),
-        |m, f| server_name(&m.server_names, f.sni.as_deref().unwrap_or_default()),
-        |m, f| transport(&m.transport_protocol, f.tls),
-        |m, f| protocol(&m.application_protocols, &f.protocols),
-        |m, f| longest_prefix(&m.direct_source_prefix_ranges, f.direct_source),
-        |m, f| source_type(m.source_type, f),
-        |m, f| longest_prefix(&m.source_prefix_ranges, f.source.ip()),
-        |m, f| exact_or_any(&m.source_ports, &f.source.port()),
-    ];
-    for rank in criteria {
-        let best = left.iter().filter_map(|c| rank(&c.matches, facts)).max()?;
-        left.retain(|c| rank(&c.matches, facts) == Some(best));
+    let mut best: Option<(&Arc<FilterChain>, Ranks)> = None;
+    for chain in chains {
+        match &mut best {
+            None => best = Some((chain, CRITERIA.map(|rank| rank(&chain.matches, facts)))),
+            Some((holder, ranks)) => {
+                // Two chains with equal matches are refused with the configuration.
+                if raise(ranks, &chain.matches, facts) {
+                    *holder = chain;
+                }
+            }
+        }
     }
-    // Two chains with equal matches are refused with the configuration.
-    left.first().copied()
+    let (chain, ranks) = best?;
+    ranks.iter().all(Option::is_some).then_some(chain)
+}
+
+/// Puts a chain's ranks in place of `best` if they are greater.
+fn raise(best: &mut Ranks, matches: &ChainMatch, facts: &Facts) -> bool {
+    for at in 0..CRITERIA.len() {
+        let rank = CRITERIA[at](matches, facts);
+        if rank < best[at] {
+            return false;
+        }
+        if rank > best[at] {
+            best[at] = rank;
+            for later in at + 1..CRITERIA.len() {
+                best[later] = CRITERIA[later](matches, facts);
+            }
+            return true;
+        }
+    }
+    false
 }
 
 // Each criterion ranks a chain: `None` does not fit, 0 does not ask, more is more specific.

@@ -6,6 +6,9 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::tcp::ByteStream;
 
 /// Gives the bytes that were looked at back to whoever reads next; writes go straight through.
 #[derive(Debug)]
@@ -65,5 +68,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+impl ByteStream for Prefixed<TcpStream> {
+    fn socket(&self) -> Option<&TcpStream> {
+        self.prefix.is_empty().then_some(&self.io)
     }
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rustls::server::Accepted;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::accept::{NewConnection, hand_over, original_destination};
@@ -200,11 +199,11 @@ async fn terminate(
     mut conn: ConnInfo,
     stats: &ListenerStats,
     open: &Open,
-) -> Option<(Box<ServerStream<Prefixed<TcpStream>>>, ConnInfo)> {
+) -> Option<(Box<ServerStream<Prefixed<tcp::ReadAhead<TcpStream>>>>, ConnInfo)> {
     let chain: Arc<FilterChain> = conn.chain.clone();
     let context = chain.tls.as_ref()?;
     let limit = chain.handshake_timeout.unwrap_or(HANDSHAKE_TIMEOUT);
-    let handshake = tls::accept(Prefixed::new(rest, stream), hello, context);
+    let handshake = tls::accept(Prefixed::new(rest, tcp::ReadAhead::new(stream)), hello, context);
     let failed = match tokio::time::timeout(limit, handshake).await {
         Ok(Ok((stream, info))) => {
             stats.ssl_handshake.inc();
@@ -240,7 +239,7 @@ async fn terminate(
 
 async fn hand_to_filters<I>(io: I, conn: ConnInfo, open: &Open)
 where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    I: tcp::ByteStream + Send + 'static,
 {
     let worker = open.worker.clone();
     let conn = Rc::new(conn);

@@ -3,21 +3,15 @@
 use std::cell::Cell;
 use std::future::Future as _;
 use std::io;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::direction::Direction;
+use super::stream::ByteStream;
 use crate::telemetry::stats::Counter;
-
-/// First size of a buffer: many connections are small or idle for most of their life.
-const SMALL: usize = 2 * 1024;
-/// A buffer that was filled grows by this factor,
-const GROWTH: usize = 4;
-/// up to this size, where a system call's cost no longer counts beside the copying.
-const LARGE: usize = 64 * 1024;
 
 /// Bytes moved so far; read while the copying goes on.
 #[derive(Debug, Default)]
@@ -49,7 +43,7 @@ impl Tally {
         self.bytes.get()
     }
 
-    fn add(&self, n: usize) {
+    pub(super) fn add(&self, n: usize) {
         self.bytes.set(self.bytes.get() + n as u64);
         self.counter.add(n as u64);
     }
@@ -72,8 +66,8 @@ pub enum End {
 /// bounds the buffers; `idle` ends a connection on which nothing moves in either direction.
 pub async fn copy_both<D, U>(mut down: D, mut up: U, totals: &Totals, idle: Option<Duration>, limit: usize) -> End
 where
-    D: AsyncRead + AsyncWrite + Unpin,
-    U: AsyncRead + AsyncWrite + Unpin,
+    D: ByteStream,
+    U: ByteStream,
 {
     let mut to_up = Direction::new(limit);
     let mut to_down = Direction::new(limit);
@@ -110,122 +104,4 @@ where
         Poll::Pending
     })
     .await
-}
-
-/// Which end of a direction broke.
-enum Broken {
-    Reading(io::Error),
-    Writing(io::Error),
-}
-
-impl Broken {
-    fn into_end(self, reader: fn(io::Error) -> End, writer: fn(io::Error) -> End) -> End {
-        match self {
-            Broken::Reading(error) => reader(error),
-            Broken::Writing(error) => writer(error),
-        }
-    }
-}
-
-struct Direction {
-    buffer: Vec<u8>,
-    /// Written already.
-    start: usize,
-    /// Read already.
-    end: usize,
-    limit: usize,
-    state: State,
-    /// The writer may hold bytes back (TLS).
-    dirty: bool,
-}
-
-#[derive(PartialEq)]
-enum State {
-    Copying,
-    /// The reader is at its end, what is buffered still goes out.
-    Finishing,
-    Done,
-}
-
-impl Direction {
-    fn new(limit: usize) -> Self {
-        Direction {
-            buffer: Vec::new(),
-            start: 0,
-            end: 0,
-            limit: limit.clamp(1, LARGE),
-            state: State::Copying,
-            dirty: false,
-        }
-    }
-
-    fn poll<R, W>(
-        &mut self,
-        reader: &mut R,
-        writer: &mut W,
-        moved: &Tally,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Broken>>
-    where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-    {
-        while self.state == State::Copying {
-            ready!(self.drain(writer, cx)).map_err(Broken::Writing)?;
-            match self.fill(reader, cx) {
-                Poll::Ready(Ok(0)) => self.state = State::Finishing,
-                Poll::Ready(Ok(n)) => moved.add(n),
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Reading(error))),
-                Poll::Pending => {
-                    if self.dirty {
-                        ready!(Pin::new(&mut *writer).poll_flush(cx)).map_err(Broken::Writing)?;
-                        self.dirty = false;
-                    }
-                    return Poll::Pending;
-                }
-            }
-        }
-        if self.state == State::Finishing {
-            ready!(self.drain(writer, cx)).map_err(Broken::Writing)?;
-            // A peer that is gone already cannot be told; what it has sent before still goes the other way.
-            let _ = ready!(Pin::new(&mut *writer).poll_shutdown(cx));
-            self.state = State::Done;
-            self.buffer = Vec::new();
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Writes what is buffered.
-    fn drain<W: AsyncWrite + Unpin>(&mut self, writer: &mut W, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.start < self.end {
-            let n = ready!(Pin::new(&mut *writer).poll_write(cx, &self.buffer[self.start..self.end]))?;
-            if n == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.start += n;
-            self.dirty = true;
-        }
-        if self.end == self.buffer.len() && self.end > 0 && self.end < self.limit {
-            self.buffer = vec![0; (self.end * GROWTH).min(self.limit)];
-        }
-        (self.start, self.end) = (0, 0);
-        Poll::Ready(Ok(()))
-    }
-
-    /// Reads into the empty buffer; 0 at the end of the stream.
-    fn fill<R: AsyncRead + Unpin>(&mut self, reader: &mut R, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.buffer.is_empty() {
-            self.buffer = vec![0; SMALL.min(self.limit)];
-        }
-        let mut buffer = ReadBuf::new(&mut self.buffer);
-        match ready!(Pin::new(reader).poll_read(cx, &mut buffer)) {
-            Ok(()) => {
-                self.end = buffer.filled().len();
-                Poll::Ready(Ok(self.end))
-            }
-            // TLS without a farewell. Many programs close so, and opaque bytes have their own framing.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(0)),
-            Err(error) => Poll::Ready(Err(error)),
-        }
-    }
 }

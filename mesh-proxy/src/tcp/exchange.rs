@@ -10,8 +10,10 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use super::stream::ByteStream;
 use crate::telemetry::peer::{Peer, TcpPrefix, decode_tcp};
 
 /// Whether the other side's metadata is known.
@@ -122,5 +124,21 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Exchanged<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+impl<S: ByteStream> ByteStream for Exchanged<S> {
+    fn socket(&self) -> Option<&TcpStream> {
+        self.io
+            .socket()
+            .filter(|_| self.slot.is_none() && self.buffer.is_empty())
+    }
+
+    fn read_past(&self, bytes: usize) {
+        self.io.read_past(bytes);
+    }
+
+    fn written_past(&self, bytes: usize) {
+        self.io.written_past(bytes);
     }
 }

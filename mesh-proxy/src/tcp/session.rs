@@ -7,10 +7,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 
 use super::copy::{End, Tally, Totals, copy_both};
 use super::exchange::{Exchanged, PeerSlot};
+use super::stream::ByteStream;
 use crate::listener::ConnInfo;
 use crate::snapshot::{Cluster, Discovery, Endpoint, NetworkFilter, TcpProxy};
 use crate::telemetry::flags::ResponseFlags;
@@ -26,7 +27,7 @@ const PEER_WAIT: Duration = Duration::from_secs(1);
 /// Serves one downstream connection until it ends.
 pub async fn serve_connection<I>(io: I, conn: Rc<ConnInfo>, proxy: Arc<TcpProxy>, worker: Rc<Worker>)
 where
-    I: AsyncRead + AsyncWrite + Unpin + 'static,
+    I: ByteStream + 'static,
 {
     let stats = worker.telemetry.tcp_stats(&proxy.stat_prefix);
     stats.downstream_cx_total.inc();
@@ -138,7 +139,7 @@ enum Failure {
 
 async fn run<I>(mut io: I, books: &Books) -> Result<(), Failure>
 where
-    I: AsyncRead + AsyncWrite + Unpin,
+    I: ByteStream,
 {
     let cluster = choose_cluster(books)?;
     let mut upstream = connect_upstream(&cluster, books).await?;

@@ -13,6 +13,7 @@ use super::UpstreamIo;
 use super::io::ConnectionGuard;
 use super::mark::mark;
 use crate::snapshot::{Cluster, Endpoint, Transport};
+use crate::tcp::ReadAhead;
 use crate::tls::{self, ClientStream, TlsError};
 use crate::worker::Worker;
 
@@ -164,7 +165,7 @@ pub async fn connect(
 
 enum Opened {
     Plain(TcpStream),
-    Tls(ClientStream<TcpStream>),
+    Tls(ClientStream<ReadAhead<TcpStream>>),
 }
 
 async fn open(cluster: &Cluster, endpoint: &Endpoint, options: ConnectOptions<'_>) -> Result<Opened, ConnectError> {
@@ -190,7 +191,7 @@ async fn open(cluster: &Cluster, endpoint: &Endpoint, options: ConnectOptions<'_
     } else {
         &tls.sni
     };
-    let stream = tls::connect(stream, tls, sni, &options.alpn.list(&tls.alpn))
+    let stream = tls::connect(ReadAhead::new(stream), tls, sni, &options.alpn.list(&tls.alpn))
         .await
         .map_err(|error| ConnectError::Tls { address, error })?;
     Ok(Opened::Tls(stream))

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use crate::snapshot::{Cluster, ClusterState, Endpoint, EndpointState};
+use crate::tcp::{ByteStream, ReadAhead};
 use crate::telemetry::stats::ClusterStats;
 use crate::tls::peer_uri;
 
@@ -29,7 +30,7 @@ pub struct UpstreamIo {
 #[derive(Debug)]
 enum Stream {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<ReadAhead<TcpStream>>>),
 }
 
 impl UpstreamIo {
@@ -42,9 +43,9 @@ impl UpstreamIo {
         }
     }
 
-    pub(super) fn tls(stream: TlsStream<TcpStream>, guard: ConnectionGuard) -> Self {
+    pub(super) fn tls(stream: TlsStream<ReadAhead<TcpStream>>, guard: ConnectionGuard) -> Self {
         UpstreamIo {
-            local: stream.get_ref().0.local_addr().ok(),
+            local: stream.get_ref().0.get_ref().local_addr().ok(),
             peer_uri: peer_uri(stream.get_ref().1),
             stream: Stream::Tls(Box::new(stream)),
             guard,
@@ -125,6 +126,23 @@ impl AsyncWrite for UpstreamIo {
             Stream::Plain(s) => Pin::new(s).poll_shutdown(cx),
             Stream::Tls(s) => Pin::new(s).poll_shutdown(cx),
         }
+    }
+}
+
+impl ByteStream for UpstreamIo {
+    fn socket(&self) -> Option<&TcpStream> {
+        match &self.stream {
+            Stream::Plain(s) => Some(s),
+            Stream::Tls(_) => None,
+        }
+    }
+
+    fn read_past(&self, bytes: usize) {
+        self.guard.stats.upstream_cx_rx_bytes_total.add(bytes as u64);
+    }
+
+    fn written_past(&self, bytes: usize) {
+        self.guard.stats.upstream_cx_tx_bytes_total.add(bytes as u64);
     }
 }
 
