@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use arc_swap::{ArcSwap, Cache};
+use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc;
-use tokio::task::LocalSet;
 
 use crate::http::Downstreams;
 use crate::listener::Connections;
@@ -169,19 +169,31 @@ impl Deref for Workers {
 /// # Errors
 /// When its thread or runtime cannot be made.
 pub fn start(id: usize, shared: Arc<Shared>) -> io::Result<WorkerHandle> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (jobs, mut queue) = mpsc::unbounded_channel::<Job>();
+    let (made, runtime_made) = std::sync::mpsc::channel();
     std::thread::Builder::new()
         .name(format!("worker-{id}"))
         .spawn(move || {
-            let local = LocalSet::new();
-            local.block_on(&runtime, async move {
+            // Tasks need not be `Send` here, and are scheduled without the detour of a `LocalSet`.
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            let runtime = match builder.enable_all().build_local(LocalOptions::default()) {
+                Ok(runtime) => runtime,
+                Err(error) => {
+                    let _ = made.send(error);
+                    return;
+                }
+            };
+            drop(made);
+            runtime.block_on(async move {
                 let worker = Worker::new(id, shared);
                 while let Some(job) = queue.recv().await {
                     tokio::task::spawn_local(job(worker.clone()));
                 }
             });
         })?;
+    if let Ok(error) = runtime_made.recv() {
+        return Err(error);
+    }
     Ok(WorkerHandle {
         id,
         jobs,

@@ -7,6 +7,7 @@ use hyper::upgrade::OnUpgrade;
 
 use super::codec::MAX_HEADERS;
 use super::grpc;
+use super::headers::Seen;
 use super::path::{Normalized, normalize};
 use super::reply::Local;
 use super::routes::{Facts, without_port};
@@ -22,6 +23,8 @@ pub(super) struct Inbound {
     pub(super) scheme: &'static str,
     /// With `host`, also when it came by HTTP/2.
     pub(super) headers: HeaderMap,
+    /// Which of the headers that matter here it came with.
+    pub(super) seen: Seen,
     pub(super) extensions: http::Extensions,
     pub(super) version: Version,
     pub(super) body: Incoming,
@@ -67,7 +70,7 @@ pub(super) fn accept(stream: &Stream, request: Request<Incoming>) -> Result<Inbo
     };
 
     if body.is_end_stream() {
-        stream.request_finished();
+        stream.request_without_body();
     }
     if version == Version::HTTP_2 {
         join_cookies(&mut parts.headers);
@@ -79,6 +82,7 @@ pub(super) fn accept(stream: &Stream, request: Request<Incoming>) -> Result<Inbo
         }
     }
     authority(&mut parts)?;
+    let seen = Seen::among(&parts.headers);
     let protocol = parts.extensions.remove::<hyper::ext::Protocol>();
     let connect = parts.method == Method::CONNECT && protocol.is_none();
     if !connect {
@@ -96,16 +100,19 @@ pub(super) fn accept(stream: &Stream, request: Request<Incoming>) -> Result<Inbo
         // RFC 8441: an upgrade by HTTP/2.
         Some(protocol) => (Upgrade::Token(protocol.as_str().to_ascii_lowercase()), Method::GET),
         None if connect => (Upgrade::Connect, parts.method),
-        None => (wanted_upgrade(version, &parts.headers), parts.method),
+        None if seen.has(Seen::UPGRADE) => (wanted_upgrade(version, &parts.headers), parts.method),
+        None => (Upgrade::No, parts.method),
     };
     let on_upgrade = match upgrade {
         Upgrade::No => None,
         Upgrade::Token(_) | Upgrade::Connect => parts.extensions.remove::<OnUpgrade>(),
     };
-    let grpc = grpc::is_grpc(&parts.headers);
+    let grpc = seen.has(Seen::CONTENT_TYPE) && grpc::is_grpc(&parts.headers);
     stream.note(|r| {
         r.method = method.clone();
-        r.uri = http::Uri::from(path.clone());
+        if stream.logged {
+            r.uri = http::Uri::from(path.clone());
+        }
         r.scheme = scheme;
         r.authority = parts.headers.get(header::HOST).cloned();
         r.grpc = grpc;
@@ -119,6 +126,7 @@ pub(super) fn accept(stream: &Stream, request: Request<Incoming>) -> Result<Inbo
         path,
         scheme,
         headers: parts.headers,
+        seen,
         extensions: parts.extensions,
         version,
         body,
@@ -127,7 +135,7 @@ pub(super) fn accept(stream: &Stream, request: Request<Incoming>) -> Result<Inbo
         grpc,
         connect,
     };
-    if inbound.path.path() != "*" && normalized(&mut inbound, manager)? {
+    if inbound.path.path() != "*" && normalized(&mut inbound, manager)? && stream.logged {
         stream.note(|r| r.uri = http::Uri::from(inbound.path.clone()));
     }
     Ok(inbound)
@@ -135,22 +143,24 @@ pub(super) fn accept(stream: &Stream, request: Request<Incoming>) -> Result<Inbo
 
 /// Puts the authority into one `host` header, and refuses requests that name several.
 fn authority(parts: &mut http::request::Parts) -> Result<(), Box<Local>> {
-    if parts.headers.get_all(header::HOST).iter().nth(1).is_some() {
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
         return Err(Box::new(Local::bad_request("http1.duplicate_host")));
     }
     if let Some(authority) = parts.uri.authority() {
         // The target names it; a `host` beside it is not believed (RFC 9112, 3.2.2; HTTP/2 has `:authority`).
-        let same = parts
-            .headers
-            .get(header::HOST)
-            .is_some_and(|h| h.as_bytes() == authority.as_str().as_bytes());
+        let same = host.is_some_and(|h| h.as_bytes() == authority.as_str().as_bytes());
         if !same {
             let value = HeaderValue::from_str(authority.as_str())
-                .map_err(|_| Box::new(Local::bad_request("invalid_authority")))?;
+                .ok()
+                .filter(|v| v.as_bytes().iter().all(|b| may_be_in_authority(*b)))
+                .ok_or_else(|| Box::new(Local::bad_request("invalid_authority")))?;
             parts.headers.insert(header::HOST, value);
+            return Ok(());
         }
     }
-    match parts.headers.get(header::HOST) {
+    match host {
         Some(host) if !host.as_bytes().iter().all(|b| may_be_in_authority(*b)) => {
             Err(Box::new(Local::bad_request("invalid_authority")))
         }

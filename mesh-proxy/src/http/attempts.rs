@@ -13,7 +13,7 @@ use http::{HeaderValue, header};
 use hyper::body::{Body as _, Incoming};
 
 use super::body::{Kept, Reading, RequestBody};
-use super::headers::{self, ATTEMPT_COUNT, EXPECTED_TIMEOUT};
+use super::headers::{self, ATTEMPT_COUNT, EXPECTED_TIMEOUT, Seen};
 use super::retry::{Failure, Reset, back_off, is_retriable};
 use super::router::Routed;
 use super::stream::Stream;
@@ -264,7 +264,12 @@ impl Forwarding<'_> {
         }
         if stream.direction() != Direction::Inbound && has(stream, &HttpFilter::PeerMetadata) {
             let telemetry = &stream.conn.worker.telemetry;
+            // It came with the request, or is of the attempt before, perhaps to another kind of endpoint.
+            if outgoing.seen.has(Seen::PEER) {
+                peer::strip(headers);
+            }
             peer::outbound_request(headers, self.cluster, &endpoint.transport, telemetry);
+            outgoing.seen.add(Seen::PEER);
         }
     }
 }

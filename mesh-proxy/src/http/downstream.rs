@@ -132,11 +132,11 @@ impl Downstream {
         self.unclaimed.store(false, Relaxed);
     }
 
-    pub(crate) fn request_ended(&self) {
+    pub(crate) fn request_ended(&self, now: Instant) {
         let left = self.active.get().saturating_sub(1);
         self.active.set(left);
         if left == 0 {
-            self.idle_since.set(Instant::now());
+            self.idle_since.set(now);
             self.unclaimed.store(false, Relaxed);
         }
     }

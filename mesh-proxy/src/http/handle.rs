@@ -5,11 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 
 use super::accept::{Inbound, accept};
-use super::headers::{self, DECORATOR, ORIGINAL_PATH, REQUEST_ID};
+use super::headers::{self, DECORATOR, ORIGINAL_PATH, REQUEST_ID, Seen};
 use super::reply::Local;
 use super::response_body::ResponseBody;
 use super::router::{self, Routed};
@@ -53,7 +53,7 @@ struct Traits {
     exchanged: bool,
     peers: bool,
     /// `x-envoy-decorator-operation` towards a caller that did not name the operation itself.
-    operation: Option<Arc<str>>,
+    operation: Option<HeaderValue>,
 }
 
 async fn serve(stream: &Rc<Stream>, mut inbound: Inbound, traits: &mut Traits) -> Response<ResponseBody> {
@@ -65,11 +65,16 @@ async fn serve(stream: &Rc<Stream>, mut inbound: Inbound, traits: &mut Traits) -
         inbound.on_upgrade = None;
     }
     traits.upgrading = inbound.upgrade != Upgrade::No;
-    headers::strip_hop_by_hop(&mut inbound.headers, matches!(inbound.upgrade, Upgrade::Token(_)));
-    headers::mutate_request(&mut inbound.headers, manager, &stream.conn);
-    inbound.headers.remove(header::EXPECT);
-    stream.note(|r| r.request_id = inbound.headers.get(&REQUEST_ID).cloned());
-    let named = inbound.headers.contains_key(&DECORATOR);
+    let seen = inbound.seen;
+    headers::strip_hop_by_hop(&mut inbound.headers, seen, matches!(inbound.upgrade, Upgrade::Token(_)));
+    headers::mutate_request(&mut inbound.headers, seen, manager, &stream.conn);
+    if seen.has(Seen::EXPECT) {
+        inbound.headers.remove(header::EXPECT);
+    }
+    if stream.logged {
+        stream.note(|r| r.request_id = inbound.headers.get(&REQUEST_ID).cloned());
+    }
+    let named = seen.has(Seen::DECORATOR) && inbound.headers.contains_key(&DECORATOR);
     if stream.direction() == Direction::Inbound && named {
         inbound.headers.remove(&DECORATOR);
     }
@@ -79,7 +84,7 @@ async fn serve(stream: &Rc<Stream>, mut inbound: Inbound, traits: &mut Traits) -
         match filter {
             HttpFilter::PeerMetadata => {
                 traits.peers = true;
-                if stream.direction() == Direction::Inbound {
+                if stream.direction() == Direction::Inbound && seen.has(Seen::PEER) {
                     let conn = &stream.conn;
                     let trusted = conn.info.tls.as_ref().is_some_and(|t| t.mutual);
                     let found = peer::inbound_request(&mut inbound.headers, trusted, &conn.worker.telemetry);
@@ -243,6 +248,7 @@ fn finish_headers(stream: &Rc<Stream>, response: &mut Response<ResponseBody>, tr
         conn.close_soon();
     }
     let headers = response.headers_mut();
+    let seen = Seen::among(headers);
     match manager.server_header {
         ServerHeader::Overwrite => {
             headers.insert(header::SERVER, manager.server_name.clone());
@@ -256,14 +262,15 @@ fn finish_headers(stream: &Rc<Stream>, response: &mut Response<ResponseBody>, tr
     }
     if stream.direction() == Direction::Inbound {
         if traits.peers {
+            if seen.has(Seen::PEER) {
+                peer::strip(headers);
+            }
             peer::inbound_response(headers, traits.exchanged, &conn.worker.telemetry);
         }
-        if let Some(operation) = &traits.operation
-            && let Ok(value) = HeaderValue::from_str(operation)
-        {
-            headers.insert(DECORATOR.clone(), value);
+        if let Some(operation) = &traits.operation {
+            headers.insert(DECORATOR.clone(), operation.clone());
         }
-    } else {
+    } else if seen.has(Seen::DECORATOR) {
         headers.remove(&DECORATOR);
     }
     if conn.is_closing() && !switching {
@@ -275,13 +282,6 @@ fn finish_headers(stream: &Rc<Stream>, response: &mut Response<ResponseBody>, tr
     } else if http10 && !switching && !headers.contains_key(header::CONTENT_LENGTH) {
         // Without a length the end of the body is the end of the connection.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-}
-
-/// Sets a header, keeping quiet about text that cannot be one.
-pub(super) fn set(headers: &mut HeaderMap, name: &HeaderName, text: &str) {
-    if let Ok(value) = HeaderValue::from_str(text) {
-        headers.insert(name.clone(), value);
     }
 }
 

@@ -1,8 +1,11 @@
 //! Headers that a proxy adds, removes and changes.
 
+use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 
 use super::Downstream;
 use crate::snapshot::{AppendAction, HeaderOps, HttpConnectionManager};
@@ -67,31 +70,82 @@ fn is_protected(name: &str) -> bool {
         )
 }
 
+/// Which of the headers that this proxy acts upon a message has. One look at all names stands in for a look-up of each:
+/// most messages have hardly any of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Seen(u16);
+
+impl Seen {
+    pub(super) const CONNECTION: Seen = Seen(1);
+    pub(super) const KEEP_ALIVE: Seen = Seen(1 << 1);
+    pub(super) const PROXY_CONNECTION: Seen = Seen(1 << 2);
+    pub(super) const UPGRADE: Seen = Seen(1 << 3);
+    pub(super) const TE: Seen = Seen(1 << 4);
+    pub(super) const EXPECT: Seen = Seen(1 << 5);
+    pub(super) const CONTENT_TYPE: Seen = Seen(1 << 6);
+    /// `x-envoy-decorator-operation`.
+    pub(super) const DECORATOR: Seen = Seen(1 << 7);
+    /// `x-envoy-peer-metadata` and `x-envoy-peer-metadata-id`.
+    pub(super) const PEER: Seen = Seen(1 << 8);
+    /// Of [`EDGE_ONLY`], or `x-envoy-external-address`.
+    pub(super) const EDGE: Seen = Seen(1 << 9);
+    /// Another one that begins with `x-envoy-`, perhaps of [`STEERING`].
+    pub(super) const STEERING: Seen = Seen(1 << 10);
+
+    pub(super) fn among(headers: &HeaderMap) -> Self {
+        let of = |name: &HeaderName| match name.as_str() {
+            "connection" => Seen::CONNECTION,
+            "keep-alive" => Seen::KEEP_ALIVE,
+            "proxy-connection" => Seen::PROXY_CONNECTION,
+            "upgrade" => Seen::UPGRADE,
+            "te" => Seen::TE,
+            "expect" => Seen::EXPECT,
+            "content-type" => Seen::CONTENT_TYPE,
+            name => name.strip_prefix("x-envoy-").map_or(Seen(0), |rest| match rest {
+                "decorator-operation" => Seen::DECORATOR,
+                "peer-metadata" | "peer-metadata-id" => Seen::PEER,
+                "attempt-count"
+                | "downstream-service-cluster"
+                | "downstream-service-node"
+                | "external-address"
+                | "original-path" => Seen::EDGE,
+                "upstream-service-time" => Seen(0),
+                _ => Seen::STEERING,
+            }),
+        };
+        Seen(headers.keys().fold(0, |all, name| all | of(name).0))
+    }
+
+    pub(super) fn add(&mut self, which: Seen) {
+        self.0 |= which.0;
+    }
+
+    pub(super) fn has(self, which: Seen) -> bool {
+        self.0 & which.0 != 0
+    }
+}
+
 /// Takes away what belongs to the caller's connection only. `keep_upgrade`: the request is an upgrade that is let through.
-pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap, keep_upgrade: bool) {
-    if headers.contains_key(header::CONNECTION) {
-        let nominated: Vec<HeaderName> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .filter_map(|v| v.to_str().ok())
-            .flat_map(|v| v.split(','))
-            .map(|t| t.trim().to_ascii_lowercase())
-            .filter(|t| !t.is_empty() && t != "close" && t != "keep-alive" && t != "upgrade" && !is_protected(t))
-            .filter_map(|t| HeaderName::try_from(t).ok())
-            .collect();
-        for name in nominated {
+pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap, seen: Seen, keep_upgrade: bool) {
+    if seen.has(Seen::CONNECTION) {
+        for name in nominated(headers) {
             headers.remove(name);
         }
         headers.remove(header::CONNECTION);
     }
-    headers.remove(&KEEP_ALIVE);
-    headers.remove(&PROXY_CONNECTION);
+    if seen.has(Seen::KEEP_ALIVE) {
+        headers.remove(&KEEP_ALIVE);
+    }
+    if seen.has(Seen::PROXY_CONNECTION) {
+        headers.remove(&PROXY_CONNECTION);
+    }
     if keep_upgrade {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    } else {
+    } else if seen.has(Seen::UPGRADE) {
         headers.remove(header::UPGRADE);
     }
-    if let Some(te) = headers.get(header::TE)
+    if seen.has(Seen::TE)
+        && let Some(te) = headers.get(header::TE)
         && te != "trailers"
     {
         let trailers = te
@@ -104,10 +158,27 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap, keep_upgrade: bool) {
     }
 }
 
+/// Headers that `connection` names as belonging to it, and that may go.
+fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .map(str::trim)
+        .filter(|t| {
+            !["", "close", "keep-alive", "upgrade"]
+                .iter()
+                .any(|known| t.eq_ignore_ascii_case(known))
+        })
+        .filter_map(|t| HeaderName::try_from(t).ok())
+        .filter(|name| !is_protected(name.as_str()))
+        .collect()
+}
+
 /// What Envoy's connection manager does to the headers of every request.
-pub(super) fn mutate_request(headers: &mut HeaderMap, manager: &HttpConnectionManager, conn: &Downstream) {
-    // Applications rarely send any of these; one look saves a look-up for each.
-    if headers.keys().any(|name| name.as_str().starts_with("x-envoy-")) {
+pub(super) fn mutate_request(headers: &mut HeaderMap, seen: Seen, manager: &HttpConnectionManager, conn: &Downstream) {
+    if seen.has(Seen::STEERING) {
         for name in &STEERING {
             headers.remove(name);
         }
@@ -115,11 +186,12 @@ pub(super) fn mutate_request(headers: &mut HeaderMap, manager: &HttpConnectionMa
     let secure = conn.info.tls.is_some();
     let proto = HeaderValue::from_static(if secure { "https" } else { "http" });
     if manager.use_remote_address {
-        for name in &EDGE_ONLY {
-            headers.remove(name);
+        if seen.has(Seen::EDGE) || seen.has(Seen::DECORATOR) {
+            for name in EDGE_ONLY.iter().chain([&EXTERNAL_ADDRESS]) {
+                headers.remove(name);
+            }
         }
         let remote = conn.info.remote;
-        headers.remove(&EXTERNAL_ADDRESS);
         if manager.xff_num_trusted_hops == 0 {
             headers.insert(FORWARDED_PROTO.clone(), proto);
             if let Ok(address) = HeaderValue::from_str(&plain_ip(remote).to_string()) {
@@ -173,7 +245,9 @@ fn request_id(headers: &mut HeaderMap, manager: &HttpConnectionManager) {
 /// A random UUID (version 4).
 fn new_request_id() -> HeaderValue {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut bytes: [u8; 16] = rand::random();
+    thread_local!(static RANDOM: RefCell<SmallRng> = RefCell::new(SmallRng::from_os_rng()));
+    // Unique, not secret.
+    let mut bytes: [u8; 16] = RANDOM.with_borrow_mut(Rng::random);
     bytes[6] = (bytes[6] & 0x0f) | 0x40;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
     let mut text = [b'-'; 36];
@@ -215,9 +289,13 @@ pub(super) fn apply(ops: &HeaderOps, headers: &mut HeaderMap) {
     }
 }
 
-/// A number as a header value, without an allocation for small ones' text.
+/// A number as a header value, without an allocation for the smallest.
 pub(super) fn number(n: u64) -> HeaderValue {
-    HeaderValue::from(n)
+    const SMALL: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+    match usize::try_from(n).ok().and_then(|n| SMALL.get(n)) {
+        Some(digit) => HeaderValue::from_static(digit),
+        None => HeaderValue::from(n),
+    }
 }
 
 #[cfg(test)]
@@ -236,6 +314,31 @@ mod tests {
     }
 
     #[test]
+    fn one_look_tells_which_headers_are_there() {
+        let seen = |names: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for name in names {
+                headers.insert(HeaderName::from_static(name), HeaderValue::from_static("1"));
+            }
+            Seen::among(&headers)
+        };
+        assert_eq!(
+            seen(&["host", "accept", "x-envoy-upstream-service-time"]),
+            Seen::default()
+        );
+        // Whatever is to be taken away must be seen, or it would stay.
+        for name in &STEERING {
+            assert!(seen(&[name.as_str()]).has(Seen::STEERING), "{name}");
+        }
+        for name in EDGE_ONLY.iter().chain([&EXTERNAL_ADDRESS]) {
+            let seen = seen(&[name.as_str()]);
+            assert!(seen.has(Seen::EDGE) || seen.has(Seen::DECORATOR), "{name}");
+        }
+        let both = seen(&["te", "x-envoy-peer-metadata-id"]);
+        assert!(both.has(Seen::TE) && both.has(Seen::PEER) && !both.has(Seen::UPGRADE));
+    }
+
+    #[test]
     fn connection_headers_go_and_protected_ones_stay() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
@@ -249,7 +352,8 @@ mod tests {
         ] {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        strip_hop_by_hop(&mut headers, false);
+        let seen = Seen::among(&headers);
+        strip_hop_by_hop(&mut headers, seen, false);
         let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["host", "te", "x-forwarded-for"]);

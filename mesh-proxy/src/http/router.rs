@@ -12,8 +12,8 @@ use super::accept::{Inbound, with_query};
 use super::attempts::{Answer, Forwarding, Plan, has};
 use super::body::{Kept, Reading, RequestBody};
 use super::grpc::{self, MessageCounter};
-use super::handle::{keep_original_path, set};
-use super::headers::{self, DECORATOR, SERVICE_TIME};
+use super::handle::keep_original_path;
+use super::headers::{self, DECORATOR, SERVICE_TIME, Seen};
 use super::mirror;
 use super::reply::Local;
 use super::response_body::{FromUpstream, ResponseBody};
@@ -75,7 +75,7 @@ pub(super) async fn forward(stream: &Rc<Stream>, mut inbound: Inbound, routed: R
     if stream.direction() != Direction::Inbound
         && let Some(operation) = &routed.route.operation
     {
-        set(&mut inbound.headers, &DECORATOR, operation);
+        inbound.headers.insert(DECORATOR.clone(), operation.clone());
     }
 
     let policy = forward
@@ -90,6 +90,7 @@ pub(super) async fn forward(stream: &Rc<Stream>, mut inbound: Inbound, routed: R
         path: inbound.path,
         scheme: inbound.scheme,
         headers: inbound.headers,
+        seen: inbound.seen,
         extensions: inbound.extensions,
         upgrade: inbound.upgrade,
     };
@@ -225,7 +226,9 @@ fn rewrite(stream: &Stream, inbound: &mut Inbound, routed: Routed<'_>) {
         return;
     };
     keep_original_path(stream, &mut inbound.headers, &inbound.path);
-    stream.note(|r| r.uri = http::Uri::from(changed.clone()));
+    if stream.logged {
+        stream.note(|r| r.uri = http::Uri::from(changed.clone()));
+    }
     inbound.path = changed;
 }
 
@@ -262,9 +265,12 @@ impl Forwarding<'_> {
             return local.into_response(stream, self.grpc);
         }
         let (mut parts, body) = response.into_parts();
-        headers::strip_hop_by_hop(&mut parts.headers, false);
-        parts.headers.remove(header::TE);
-        self.response_headers(&mut parts.headers, &endpoint, began);
+        let seen = Seen::among(&parts.headers);
+        headers::strip_hop_by_hop(&mut parts.headers, seen, false);
+        if seen.has(Seen::TE) {
+            parts.headers.remove(header::TE);
+        }
+        self.response_headers(&mut parts.headers, seen, &endpoint, began);
         stream.note(|r| r.details = "via_upstream".into());
         let from = FromUpstream {
             body,
@@ -291,7 +297,8 @@ impl Forwarding<'_> {
             endpoint,
             began,
         } = answer;
-        self.response_headers(response.headers_mut(), &endpoint, began);
+        let seen = Seen::among(response.headers());
+        self.response_headers(response.headers_mut(), seen, &endpoint, began);
         self.stream.note(|r| r.details = "via_upstream".into());
         let ends = Ends {
             upgrade: &upgrade,
@@ -304,9 +311,9 @@ impl Forwarding<'_> {
         upgrade::tunnel(self.stream, response, ends)
     }
 
-    fn response_headers(&self, headers: &mut http::HeaderMap, endpoint: &Endpoint, began: Instant) {
+    fn response_headers(&self, headers: &mut http::HeaderMap, seen: Seen, endpoint: &Endpoint, began: Instant) {
         let stream = self.stream;
-        if stream.direction() != Direction::Inbound && has(stream, &HttpFilter::PeerMetadata) {
+        if seen.has(Seen::PEER) && stream.direction() != Direction::Inbound && has(stream, &HttpFilter::PeerMetadata) {
             // TLS alone proves no membership of the mesh: an external service has a certificate too.
             let trusted = matches!(endpoint.transport, Transport::Tls(_))
                 && stream.note(|r| {
@@ -319,7 +326,9 @@ impl Forwarding<'_> {
                 stream.note(|r| r.peer = found);
             }
         }
-        let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now = Instant::now();
+        stream.note(|r| r.response_start = Some(now));
+        let millis = u64::try_from(now.saturating_duration_since(began).as_millis()).unwrap_or(u64::MAX);
         headers.insert(SERVICE_TIME.clone(), headers::number(millis));
         self.operate(headers);
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use http::{HeaderMap, StatusCode, Version};
 
@@ -22,6 +22,8 @@ pub(crate) struct Stream {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) stats: Rc<HttpStats>,
     record: RefCell<RequestRecord>,
+    /// There is an access log.
+    pub(crate) logged: bool,
     /// Some access log prints headers.
     pub(crate) keeps_headers: bool,
     /// When bytes moved last; kept only while somebody watches.
@@ -38,10 +40,16 @@ impl Stream {
         stats.downstream_rq_total.inc();
         stats.downstream_rq_active.inc();
         conn.request_started();
+        let logged = !manager.access_logs.is_empty();
+        let mut record = RequestRecord::start(conn.info.listener.direction, version);
+        if logged {
+            record.start_time = Some(SystemTime::now());
+        }
         Rc::new(Stream {
             conn: conn.clone(),
-            keeps_headers: request::wants_headers(&manager),
-            record: RefCell::new(RequestRecord::start(conn.info.listener.direction, version)),
+            logged,
+            keeps_headers: logged && request::wants_headers(&manager),
+            record: RefCell::new(record),
             manager,
             snapshot,
             stats,
@@ -97,6 +105,13 @@ impl Stream {
         self.record.borrow_mut().bytes_received += bytes as u64;
     }
 
+    /// It has no body: it was read wholly when its first byte was seen, as far as clocks matter.
+    pub(crate) fn request_without_body(&self) {
+        let mut record = self.record.borrow_mut();
+        record.request_done = Some(record.start);
+        self.request_done.set(record.request_done);
+    }
+
     pub(crate) fn request_finished(&self) {
         if self.request_done.get().is_none() {
             let now = Some(Instant::now());
@@ -109,7 +124,7 @@ impl Stream {
         self.moved();
         let mut record = self.record.borrow_mut();
         record.response_code = status.as_u16();
-        record.response_start = Some(Instant::now());
+        record.response_start.get_or_insert_with(Instant::now);
         record.response_header_bytes = request::header_size(headers);
         if record.grpc
             && let Some(status) = grpc_status(headers)
@@ -161,7 +176,8 @@ impl Drop for Stream {
             record.flags.set(flag);
             record.details = Cow::Borrowed("downstream_remote_disconnect");
         }
-        record.end = Some(Instant::now());
+        let now = Instant::now();
+        record.end = Some(now);
         self.stats.downstream_rq_active.dec();
         if record.response_code == 0 {
             self.stats.downstream_rq_rx_reset.inc();
@@ -170,7 +186,7 @@ impl Drop for Stream {
             let class = usize::from(record.response_code / 100).clamp(1, 5) - 1;
             self.stats.downstream_rq_xx[class].inc();
         }
-        self.conn.request_ended();
+        self.conn.request_ended(now);
         let ctx = RequestContext {
             conn: &self.conn.info,
             manager: &self.manager,

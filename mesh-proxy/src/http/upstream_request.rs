@@ -9,6 +9,7 @@ use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Uri, V
 use hyper::body::Incoming;
 
 use super::body::RequestBody;
+use super::headers::Seen;
 use super::retry::{Failure, Reset, reset_of};
 use super::timers::Expired;
 use crate::snapshot::{Cluster, Endpoint, HttpFilter, Transport, UpstreamVersion};
@@ -97,6 +98,8 @@ pub(crate) struct Outgoing {
     pub(crate) scheme: &'static str,
     /// With `host`, also when it came by HTTP/2.
     pub(crate) headers: HeaderMap,
+    /// Which of the headers that matter here it came with.
+    pub(crate) seen: Seen,
     /// Spelling of the header names as they came.
     pub(crate) extensions: Extensions,
     pub(crate) upgrade: Upgrade,
@@ -257,6 +260,7 @@ impl Default for Outgoing {
             path: PathAndQuery::from_static("/"),
             scheme: "http",
             headers: HeaderMap::new(),
+            seen: Seen::default(),
             extensions: Extensions::new(),
             upgrade: Upgrade::No,
         }

@@ -84,15 +84,13 @@ impl OwnMetadata {
     }
 }
 
-/// Request towards an upstream (outbound): whatever the application set goes; ours is added when the upstream may see
-/// it: over TLS of the mesh, or to a service of the mesh. External services and original destinations learn nothing.
+/// Request towards an upstream (outbound), after [`strip`]: ours is added when the upstream may see it: over TLS of the mesh, or to a service of the mesh. External services and original destinations learn nothing.
 pub fn outbound_request(
     headers: &mut HeaderMap,
     cluster: &Cluster,
     transport: &Transport,
     telemetry: &WorkerTelemetry,
 ) {
-    strip(headers);
     if let Some(own) = &telemetry.own
         && is_mesh(cluster, transport)
     {
@@ -112,9 +110,8 @@ pub fn inbound_request(headers: &mut HeaderMap, trusted: bool, telemetry: &Worke
     take(headers, trusted, telemetry)
 }
 
-/// Response to a caller (inbound): ours, when the caller told its own (`exchanged`: [`inbound_request`] gave a peer).
+/// Response to a caller (inbound), after [`strip`]: ours, when the caller told its own (`exchanged`: [`inbound_request`] gave a peer).
 pub fn inbound_response(headers: &mut HeaderMap, exchanged: bool, telemetry: &WorkerTelemetry) {
-    strip(headers);
     if exchanged && let Some(own) = &telemetry.own {
         own.add(headers);
     }
@@ -159,7 +156,8 @@ fn is_service(cluster: &Cluster) -> bool {
     cluster.istio.service.is_some()
 }
 
-fn strip(headers: &mut HeaderMap) {
+/// Takes away what a message says of its sender.
+pub fn strip(headers: &mut HeaderMap) {
     headers.remove(METADATA);
     headers.remove(METADATA_ID);
 }

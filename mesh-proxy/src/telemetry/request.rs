@@ -21,8 +21,8 @@ use crate::snapshot::{Cluster, Direction, Endpoint, HttpConnectionManager, HttpF
 pub struct RequestRecord {
     /// When its first byte was seen.
     pub start: Instant,
-    /// The same by the wall clock.
-    pub start_time: SystemTime,
+    /// The same by the wall clock; `None` when there is no access log.
+    pub start_time: Option<SystemTime>,
     /// When the request was read wholly.
     pub request_done: Option<Instant>,
     /// When the first byte of the response was sent.
@@ -33,7 +33,7 @@ pub struct RequestRecord {
     pub direction: Direction,
     /// Method.
     pub method: Method,
-    /// Target as it was sent upstream (after rewrites).
+    /// Target as it was sent upstream (after rewrites); kept only for access logs.
     pub uri: Uri,
     /// Path as it came, when a rewrite changed it (`x-envoy-original-path`).
     pub original_path: Option<HeaderValue>,
@@ -85,7 +85,7 @@ pub struct RequestRecord {
     pub upstream_principal: Option<Arc<str>>,
     /// Attempts made.
     pub attempts: u32,
-    /// `x-request-id`.
+    /// `x-request-id`; kept only for access logs.
     pub request_id: Option<HeaderValue>,
     /// Metadata of the other side: the caller's on inbound, the server's on outbound.
     pub peer: Option<Arc<Peer>>,
@@ -102,7 +102,7 @@ impl RequestRecord {
     pub fn start(direction: Direction, version: Version) -> Self {
         RequestRecord {
             start: Instant::now(),
-            start_time: SystemTime::now(),
+            start_time: None,
             request_done: None,
             response_start: None,
             end: None,

@@ -6,7 +6,7 @@ use http::StatusCode;
 use mesh_api::envoy::pb::envoy::config::core::v3 as core;
 use mesh_api::envoy::pb::envoy::config::route::v3 as route;
 
-use super::common::{data_source, header_ops, origin, substitute, to_port};
+use super::common::{data_source, header_ops, header_value, origin, substitute, to_port};
 use super::forward::{forward, retry_policy};
 use super::invalid::{At, Invalid, Result, each};
 use super::per_route::per_route;
@@ -139,7 +139,9 @@ fn one_route(value: &route::Route, body_limit: u32) -> Result<Route> {
             .decorator
             .as_ref()
             .filter(|d| !d.operation.is_empty())
-            .map(|d| d.operation.as_str().into()),
+            .map(|d| header_value(&d.operation))
+            .transpose()
+            .at("decorator.operation")?,
         fault: filters.fault,
         cors: filters.cors,
         origin: origin(value.metadata.as_ref()),

@@ -71,7 +71,7 @@ pub struct Route {
     /// Header operations of the route.
     pub headers: HeaderOpsPair,
     /// `decorator.operation`, `catalog.shop.svc.cluster.local:80/*`.
-    pub operation: Option<Arc<str>>,
+    pub operation: Option<HeaderValue>,
     /// `typed_per_filter_config` of the fault filter.
     pub fault: Option<Arc<Fault>>,
     /// `typed_per_filter_config` of the cors filter.

@@ -18,7 +18,7 @@ const ISTIO_TEXT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-
 
 fn record() -> RequestRecord {
     let mut record = RequestRecord::start(Direction::Inbound, Version::HTTP_11);
-    record.start_time = UNIX_EPOCH + Duration::from_millis(1_795_000_000_123);
+    record.start_time = Some(UNIX_EPOCH + Duration::from_millis(1_795_000_000_123));
     record.end = Some(record.start + Duration::from_millis(42));
     record.method = Method::POST;
     record.uri = Uri::from_static("/items?id=7");

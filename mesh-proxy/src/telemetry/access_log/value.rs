@@ -62,7 +62,7 @@ impl<'a> Source<'a> {
         let tls = self.conn.tls.as_ref();
         match op {
             Op::StartTime(pattern) => {
-                let start = self.both(|r| r.start_time, |r| r.start_time);
+                let start = self.both(|r| r.start_time, |r| Some(r.start_time)).flatten();
                 text(start.and_then(|at| time(at, pattern)))
             }
             Op::Duration => self.since_start(self.now),
