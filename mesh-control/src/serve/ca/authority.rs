@@ -194,6 +194,12 @@ impl Authority {
                 MAX_TTL.as_secs()
             )));
         }
+        if now >= self.not_after {
+            return Err(SignError::Internal(
+                "the signing certificate has ended; put a new ca-cert.pem and ca-key.pem and restart mesh-control"
+                    .to_owned(),
+            ));
+        }
         let uri = identity.to_string().try_into();
         let uri = uri.map_err(|e| SignError::Request(format!("identity {identity}: {e}")))?;
         let params = self.leaf_params(vec![SanType::URI(uri)], ttl, now);

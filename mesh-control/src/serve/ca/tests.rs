@@ -238,3 +238,13 @@ fn service_accounts_are_checked_before_a_token_is_written() {
         assert!(bad.parse::<ServiceAccount>().is_err(), "{bad}");
     }
 }
+
+#[test]
+fn nothing_is_signed_after_the_end_of_the_signing_certificate() {
+    let dir = tempfile::tempdir().expect("dir");
+    let authority = Authority::open(dir.path(), "cluster.local").expect("opens");
+    let error = authority
+        .sign(&csr(&[]), &web(), None, authority.not_after())
+        .expect_err("the leaf would have ended before it began");
+    assert!(error.to_string().contains("has ended"), "{error}");
+}
