@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use crate::measure::Cores;
 use crate::peers::{Peer, Programs};
 use crate::pki::{Pki, Wrap};
-use crate::{cases, floor, instructions, isolate, line, machine, plot, run, table};
+use crate::{cases, control, floor, instructions, isolate, line, machine, plot, run, table};
 
 /// Measure mesh-proxy beside its peers.
 #[derive(Debug, Parser)]
@@ -26,6 +26,8 @@ enum Command {
     Data(Data),
     /// Instructions of one request through the sidecar's chain, under callgrind.
     Instructions(Instructions),
+    /// The control plane: compiling, propagation to many proxies, memory.
+    Control(control::Control),
     /// The forwarder that decides nothing (started by the bench).
     #[command(hide = true)]
     Floor(Floor),
@@ -110,6 +112,7 @@ impl Cli {
                 isolate::enter()?;
                 instructions::run(&Programs::find()?, options.against.as_deref(), options.requests.max(1))
             }
+            Command::Control(options) => control::run(&options),
             Command::Floor(options) => serve_floor(&options),
         }
     }

@@ -6,6 +6,7 @@
 
 mod cases;
 mod cli;
+mod control;
 mod floor;
 mod instructions;
 mod isolate;

@@ -10,9 +10,10 @@ use crate::{cargo, setup};
 /// What to measure.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// `data` (the default: requests, streams and memory beside Envoy, nginx, haproxy), `instructions [--against REV]`,
-    /// `propagation` (from a change in the folder to the last proxy) or `footprint` (memory, start-up, sizes), with its
-    /// options; `data --help` says them.
+    /// `data` (the default: requests, streams and memory beside Envoy, nginx, haproxy), `control` (compiling, changes and
+    /// memory with thousands of services and simulated proxies), `instructions [--against REV]`, `propagation` (from a
+    /// change in the folder to the last proxy) or `footprint` (memory, start-up, sizes), with its options; `data --help`
+    /// says them.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     what: Vec<String>,
 }
