@@ -4,9 +4,12 @@
 //! This walks the encoded bytes beside the descriptors and sorts the entries of every map, inside typed `Any` values too.
 //! Only the control plane needs it (versions are hashes of these bytes), so the proxy need not keep the descriptors.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+
 use prost::Message;
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint};
-use prost_reflect::{Kind, MessageDescriptor};
+use prost_reflect::{DescriptorPool, Kind, MessageDescriptor};
 
 use super::Any;
 use super::json::Json;
@@ -14,9 +17,10 @@ use super::json::Json;
 /// Encodes a message canonically.
 pub fn encode<M: Message + prost::Name>(json: &Json, message: &M) -> Vec<u8> {
     let bytes = message.encode_to_vec();
-    match json.descriptor(&M::full_name()) {
-        Ok(descriptor) => canonical(json, &descriptor, &bytes).unwrap_or(bytes),
-        Err(_) => bytes,
+    let plans = json.plans();
+    match plans.of(&M::full_name()) {
+        Some(plan) => plans.rewrite(plan, &bytes).unwrap_or(bytes),
+        None => bytes,
     }
 }
 
@@ -28,63 +32,141 @@ pub fn pack<M: Message + prost::Name>(json: &Json, message: &M) -> Any {
     }
 }
 
-/// Rewrites encoded bytes; `None` when they do not parse, and the caller keeps them as they are.
-fn canonical(json: &Json, descriptor: &MessageDescriptor, mut input: &[u8]) -> Option<Vec<u8>> {
-    let any_inner = any_payload_descriptor(json, descriptor, input);
-    let mut out = Vec::with_capacity(input.len());
-    // Entries of the map field that is being read: prost writes them next to each other.
-    let mut entries: Vec<Vec<u8>> = Vec::new();
-    let mut entries_of = 0;
-    while !input.is_empty() {
-        let start = input;
-        let (number, wire) = decode_key(&mut input).ok()?;
-        if number != entries_of {
-            flush(&mut out, &mut entries, entries_of);
-            entries_of = 0;
-        }
-        if wire != WireType::LengthDelimited {
-            skip_scalar(wire, &mut input)?;
-            out.extend_from_slice(&start[..start.len() - input.len()]);
-            continue;
-        }
-        let length = usize::try_from(decode_varint(&mut input).ok()?).ok()?;
-        let payload = input.get(..length)?;
-        input = &input[length..];
-
-        let field = descriptor.get_field(number);
-        let inner = match (&field, &any_inner) {
-            (_, Some(inner)) if number == 2 => Some(inner.clone()),
-            (Some(field), _) => match field.kind() {
-                Kind::Message(inner) => Some(inner),
-                _ => None,
-            },
-            _ => None,
-        };
-        let payload = match inner {
-            Some(inner) => canonical(json, &inner, payload)?,
-            None => payload.to_vec(),
-        };
-        if field.is_some_and(|f| f.is_map()) {
-            entries_of = number;
-            entries.push(payload);
-        } else {
-            put(&mut out, number, &payload);
-        }
-    }
-    flush(&mut out, &mut entries, entries_of);
-    Some(out)
+/// For each type of message, where maps may be; everything else is copied as it is.
+#[derive(Debug)]
+pub(super) struct Plans {
+    plans: Vec<Plan>,
+    /// Only types with a map or an `Any` somewhere inside.
+    by_name: HashMap<String, usize>,
 }
 
-/// The type inside an `Any`, when the message is one and its type is known.
-fn any_payload_descriptor(json: &Json, descriptor: &MessageDescriptor, bytes: &[u8]) -> Option<MessageDescriptor> {
-    if descriptor.full_name() != "google.protobuf.Any" {
-        return None;
-    }
-    let any = Any::decode(bytes).ok()?;
-    json.descriptor(&any.type_url).ok()
+#[derive(Debug, Default)]
+struct Plan {
+    /// The message is an `Any`.
+    any: bool,
+    /// Fields that are to be looked into, by number.
+    fields: Vec<(u32, Field)>,
 }
 
-fn flush(out: &mut Vec<u8>, entries: &mut Vec<Vec<u8>>, number: u32) {
+#[derive(Debug, Clone, Copy)]
+struct Field {
+    map: bool,
+    /// The plan of the message inside; of the entry for a map.
+    inner: Option<usize>,
+}
+
+impl Plans {
+    /// Looks through all types.
+    pub(super) fn of_pool(pool: &DescriptorPool) -> Self {
+        let messages: Vec<MessageDescriptor> = pool.all_messages().collect();
+        let number: HashMap<&str, usize> = messages.iter().enumerate().map(|(i, m)| (m.full_name(), i)).collect();
+        let is_any = |m: &MessageDescriptor| m.full_name() == "google.protobuf.Any";
+        let fields: Vec<Vec<(u32, bool, usize)>> = messages
+            .iter()
+            .map(|m| {
+                let inner = m.fields().filter_map(|f| match f.kind() {
+                    Kind::Message(inner) => Some((f.number(), f.is_map(), *number.get(inner.full_name())?)),
+                    _ => None,
+                });
+                inner.collect()
+            })
+            .collect();
+        // Types contain each other, so this goes on until nothing more is found.
+        let mut needed: Vec<bool> = messages.iter().map(is_any).collect();
+        loop {
+            let mut more = false;
+            for (index, fields) in fields.iter().enumerate() {
+                if !needed[index] && fields.iter().any(|(_, map, inner)| *map || needed[*inner]) {
+                    needed[index] = true;
+                    more = true;
+                }
+            }
+            if !more {
+                break;
+            }
+        }
+        let plan = |(message, fields): (&MessageDescriptor, &Vec<(u32, bool, usize)>)| Plan {
+            any: is_any(message),
+            fields: fields
+                .iter()
+                .filter(|(_, map, inner)| *map || needed[*inner])
+                .map(|(number, map, inner)| {
+                    let inner = needed[*inner].then_some(*inner);
+                    (*number, Field { map: *map, inner })
+                })
+                .collect(),
+        };
+        Plans {
+            plans: messages.iter().zip(&fields).map(plan).collect(),
+            by_name: number
+                .into_iter()
+                .filter(|(_, index)| needed[*index])
+                .map(|(name, index)| (name.to_owned(), index))
+                .collect(),
+        }
+    }
+
+    fn of(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
+    /// Rewrites encoded bytes; `None` when they do not parse, and the caller keeps them as they are.
+    fn rewrite(&self, plan: usize, mut input: &[u8]) -> Option<Vec<u8>> {
+        let plan = self.plans.get(plan)?;
+        let mut out = Vec::with_capacity(input.len());
+        // Entries of the map field that is being read: prost writes them next to each other.
+        let mut entries: Vec<Cow<'_, [u8]>> = Vec::new();
+        let mut entries_of = 0;
+        // The type inside an `Any`, which comes before the bytes.
+        let mut any_inner = None;
+        while !input.is_empty() {
+            let start = input;
+            let (number, wire) = decode_key(&mut input).ok()?;
+            if number != entries_of {
+                flush(&mut out, &mut entries, entries_of);
+                entries_of = 0;
+            }
+            if wire != WireType::LengthDelimited {
+                skip_scalar(wire, &mut input)?;
+                out.extend_from_slice(&start[..start.len() - input.len()]);
+                continue;
+            }
+            let length = usize::try_from(decode_varint(&mut input).ok()?).ok()?;
+            let payload = input.get(..length)?;
+            input = &input[length..];
+            if plan.any && number == 1 {
+                let url = std::str::from_utf8(payload).ok()?;
+                any_inner = self.of(url.rsplit('/').next().unwrap_or(url));
+            }
+            let field = plan.fields.iter().find(|(n, _)| *n == number).map(|(_, f)| *f);
+            let map = field.is_some_and(|f| f.map);
+            let inner = match field {
+                Some(field) => field.inner,
+                None if plan.any && number == 2 => any_inner,
+                None => None,
+            };
+            match inner {
+                None if !map => out.extend_from_slice(&start[..start.len() - input.len()]),
+                inner => {
+                    let payload = match inner {
+                        Some(inner) => Cow::Owned(self.rewrite(inner, payload)?),
+                        None => Cow::Borrowed(payload),
+                    };
+                    if map {
+                        entries_of = number;
+                        entries.push(payload);
+                    } else {
+                        put(&mut out, number, &payload);
+                    }
+                }
+            }
+        }
+        flush(&mut out, &mut entries, entries_of);
+        Some(out)
+    }
+}
+
+fn flush(out: &mut Vec<u8>, entries: &mut Vec<Cow<'_, [u8]>>, number: u32) {
     // A map entry starts with its key, so the order of entries is the order of their bytes.
     entries.sort();
     for entry in entries.drain(..) {

@@ -6,11 +6,15 @@
 //!
 //! The pool of descriptors costs 10-20 MB while it lives: a long-running proxy makes one for a job and drops it.
 
+use std::sync::{Arc, OnceLock};
+
 use prost::Message;
 use prost_reflect::{
     DescriptorPool, DeserializeOptions, DynamicMessage, Kind, MessageDescriptor, ReflectMessage, SerializeOptions,
 };
 use serde_json::Value;
+
+use super::canonical::Plans;
 
 static DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/envoy.fds"));
 
@@ -40,6 +44,8 @@ pub enum JsonError {
 #[derive(Debug, Clone)]
 pub struct Json {
     pool: DescriptorPool,
+    /// Made when bytes are first to be canonical.
+    plans: Arc<OnceLock<Plans>>,
 }
 
 impl Json {
@@ -47,7 +53,14 @@ impl Json {
     pub fn new() -> Self {
         // The set is compiled in and checked by this module's tests.
         let pool = DescriptorPool::decode(DESCRIPTORS).expect("the descriptor set is written by our own build script");
-        Json { pool }
+        Json {
+            pool,
+            plans: Arc::default(),
+        }
+    }
+
+    pub(super) fn plans(&self) -> &Plans {
+        self.plans.get_or_init(|| Plans::of_pool(&self.pool))
     }
 
     /// The descriptor of a message by its full name (`envoy.config.cluster.v3.Cluster`) or its type URL.

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use mesh_api::mesh_config::MeshOutboundMode;
 use mesh_api::names::{self, SpiffeId};
 
-use super::{Proxy, Warning};
+use super::{Proxy, Scope, Warning};
 use crate::store::Store;
 use crate::store::rules::{Mtls, TrafficRule};
 use crate::store::service::Service;
@@ -25,6 +25,8 @@ pub(super) struct Context<'a> {
     pub(super) labels: &'a BTreeMap<String, String>,
     /// Its addresses.
     pub(super) addresses: BTreeSet<String>,
+    /// Whether the proxy has an address of IPv4, and of IPv6.
+    pub(super) families: (bool, bool),
     /// The application's DNS questions come to the proxy, which answers with addresses made by the control plane.
     pub(super) dns_capture: bool,
     warnings: RefCell<BTreeSet<Warning>>,
@@ -38,27 +40,34 @@ impl<'a> Context<'a> {
         let pod = store.pod(namespace, &proxy.id.pod);
         let mut addresses = BTreeSet::from([proxy.id.ip.to_string()]);
         addresses.extend(pod.iter().flat_map(|p| p.addresses.iter().cloned()));
+        let v6 = |address: &String| address.contains(':');
+        let families = (!addresses.iter().all(v6), addresses.iter().any(v6));
         Context {
             store,
             proxy,
             namespace,
             labels: pod.map_or(&proxy.labels, |p| &p.labels),
             addresses,
+            families,
             dns_capture: proxy.meta("DNS_CAPTURE") == Some("true"),
             warnings: RefCell::default(),
             secrets: RefCell::default(),
         }
     }
 
+    /// For what all sidecars of a scope share: of the proxy it knows only what `scope` and its own form of it, `proxy`, say.
+    pub(super) fn of_scope(store: &'a Store, scope: &Scope, proxy: &'a Proxy) -> Self {
+        Context {
+            labels: &proxy.labels,
+            addresses: scope.addresses().clone(),
+            families: scope.families(),
+            ..Self::new(store, proxy)
+        }
+    }
+
     /// Addresses by which the proxy's application reaches a service.
     pub(super) fn addresses_of(&self, service: &Service) -> Vec<IpNet> {
         service.addresses(self.dns_capture, self.proxy.id.ip.is_ipv6())
-    }
-
-    /// Whether the proxy has an address of IPv4, and of IPv6.
-    pub(super) fn families(&self) -> (bool, bool) {
-        let v6 = |address: &String| address.contains(':');
-        (!self.addresses.iter().all(v6), self.addresses.iter().any(v6))
     }
 
     /// Notes something that is not in force.

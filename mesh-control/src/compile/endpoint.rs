@@ -89,12 +89,7 @@ fn lb_endpoint(ctx: &Context<'_>, endpoint: &Endpoint) -> eds::LbEndpoint {
 /// Whether the endpoint answers mutual TLS: it has a sidecar, and no policy takes mutual TLS off this port.
 pub(super) fn speaks_mesh_tls(ctx: &Context<'_>, endpoint: &Endpoint) -> bool {
     let workload = &endpoint.workload;
-    workload.mesh_tls
-        && ctx
-            .store
-            .mtls(&workload.namespace, &workload.labels)
-            .of_port(endpoint.port)
-            != MutualTlsMode::Disable
+    workload.mesh_tls && ctx.store.mtls_of_port(workload, endpoint.port) != MutualTlsMode::Disable
 }
 
 /// `workload;namespace;canonical-name;canonical-revision;cluster`, by which clients know the peer without asking it.

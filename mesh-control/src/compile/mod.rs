@@ -17,6 +17,7 @@ mod pack;
 mod pb;
 mod proxy;
 mod route;
+mod scope;
 #[cfg(test)]
 mod tests;
 mod unsupported;
@@ -31,9 +32,11 @@ use mesh_api::envoy::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use mesh_api::nds::NameTable;
 
 use crate::store::Store;
+use context::Context;
 
 pub use pack::{Packed, Resource, packed};
 pub use proxy::Proxy;
+pub use scope::Scope;
 pub use unsupported::{unsupported, unsupported_mesh};
 
 /// What a proxy is sent. Keys are the names under which xDS knows the resources.
@@ -76,27 +79,83 @@ impl fmt::Display for Warning {
     }
 }
 
-/// Compiles everything that `proxy` is sent.
+/// Compiles everything that `proxy` is sent: for a sidecar [`shared`] and [`own`] together.
 pub fn compile(store: &Store, proxy: &Proxy) -> Compiled {
-    let ctx = context::Context::new(store, proxy);
+    let Some(scope) = Scope::of(store, proxy) else {
+        return gateway(store, proxy);
+    };
+    let mut out = shared(store, &scope);
+    let own = own(store, proxy);
+    out.clusters.extend(own.clusters);
+    out.listeners.extend(own.listeners);
+    out.warnings.extend(own.warnings);
+    out.warnings.sort();
+    out.warnings.dedup();
+    out
+}
+
+fn gateway(store: &Store, proxy: &Proxy) -> Compiled {
+    let ctx = Context::new(store, proxy);
     let mut out = Compiled::default();
     cluster::outbound(&ctx, &mut out);
     cluster::fixed(&ctx, &mut out);
-    if proxy.is_gateway() {
-        gateway::gateway(&ctx, &mut out);
-    } else {
-        sidecar(&ctx, &mut out);
+    gateway::gateway(&ctx, &mut out);
+    out.names = name_table::name_table(&ctx);
+    out.warnings = ctx.into_warnings();
+    out
+}
+
+/// Compiles what all sidecars of a scope are sent: their outbound side.
+pub fn shared(store: &Store, scope: &Scope) -> Compiled {
+    let proxy = scope.proxy();
+    let ctx = Context::of_scope(store, scope, &proxy);
+    let mut out = Compiled::default();
+    cluster::outbound(&ctx, &mut out);
+    cluster::fixed(&ctx, &mut out);
+    for name in listener::outbound(&ctx, &mut out) {
+        let table = route::sidecar(&ctx, &name);
+        out.routes.insert(name, table);
     }
     out.names = name_table::name_table(&ctx);
     out.warnings = ctx.into_warnings();
     out
 }
 
-fn sidecar(ctx: &context::Context<'_>, out: &mut Compiled) {
-    let ports = inbound::ports(ctx);
-    cluster::inbound(ctx, &ports, out);
-    for name in listener::sidecar(ctx, &ports, out) {
-        let table = route::sidecar(ctx, &name);
-        out.routes.insert(name, table);
+/// Compiles what a sidecar alone is sent: its inbound side.
+pub fn own(store: &Store, proxy: &Proxy) -> Compiled {
+    let ctx = Context::new(store, proxy);
+    let mut out = Compiled::default();
+    let ports = inbound::ports(&ctx);
+    cluster::inbound(&ctx, &ports, &mut out);
+    listener::inbound(&ctx, &ports, &mut out);
+    drop(ports);
+    out.warnings = ctx.into_warnings();
+    out
+}
+
+/// Compiles again what [`shared`] makes of services whose endpoints have changed: their clusters and endpoints. `None` where
+/// more than that depends on the endpoints.
+pub fn moved<'a>(
+    store: &Store,
+    scope: &Scope,
+    services: impl IntoIterator<Item = &'a (String, String)>,
+) -> Option<Compiled> {
+    let proxy = scope.proxy();
+    let ctx = Context::of_scope(store, scope, &proxy);
+    let mut out = Compiled::default();
+    for (host, namespace) in services {
+        let Some(service) = store.service(host, ctx.namespace) else {
+            continue;
+        };
+        if service.namespace != *namespace {
+            continue;
+        }
+        // Clients have listeners for the endpoints of headless services, and names.
+        if service.headless {
+            return None;
+        }
+        cluster::of_service(&ctx, service, &mut out);
     }
+    out.warnings = ctx.into_warnings();
+    Some(out)
 }

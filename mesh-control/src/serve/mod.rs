@@ -7,6 +7,9 @@ pub mod ads;
 pub mod ca;
 pub mod model;
 pub mod monitoring;
+mod share;
+#[cfg(test)]
+mod share_tests;
 mod tls;
 
 use std::net::SocketAddr;

@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::Result;
 use arc_swap::ArcSwap;
 use mesh_api::envoy::json::Json;
+use mesh_api::envoy::type_url::NAME_TABLE;
 use mesh_api::istio::AnyObject;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -15,11 +16,13 @@ use tracing::{error, info, warn};
 
 use super::Options;
 use super::ads::hub::{Generate, Hub};
-use super::ads::resources::{Resource, Resources};
-use crate::compile::{self, Proxy, Warning};
+use super::ads::resources::{Layer, Resources};
+use super::share::{History, Shares};
+use crate::compile::{self, Compiled, Proxy, Scope, Warning};
 use crate::source::directory::{Directory, Watcher};
 use crate::source::mesh::MeshSource;
 use crate::source::{self, Diagnostic, Loaded, Reported, Severity};
+use crate::store::change::Change;
 use crate::store::{MeshConfig, Store};
 
 /// One snapshot, ready to be compiled.
@@ -31,20 +34,54 @@ pub struct Snapshot {
     json: Arc<Json>,
     findings: BTreeSet<Diagnostic>,
     reported: Reported,
+    /// What objects say of each other.
+    between: Arc<Vec<(Warning, Severity)>>,
+    history: History,
+    shares: Arc<Shares>,
     /// What compiling found and was logged, over all snapshots.
     said: Arc<Mutex<BTreeSet<Warning>>>,
 }
 
 impl Snapshot {
-    fn of(loaded: Loaded, mesh: Arc<MeshConfig>, json: Arc<Json>, said: Arc<Mutex<BTreeSet<Warning>>>) -> Arc<Self> {
+    pub(super) fn first(loaded: Loaded, mesh: Arc<MeshConfig>, json: Arc<Json>) -> Arc<Self> {
         let store = Store::build(loaded.objects.iter().cloned(), mesh);
-        let findings: BTreeSet<Diagnostic> = source::findings(&store, &loaded).into_iter().collect();
+        let between = Arc::new(source::between(&store));
+        let (shares, said) = (Arc::default(), Arc::default());
+        Self::of(store, loaded, between, History::start(), json, shares, said)
+    }
+
+    /// The snapshot after this one.
+    pub(super) fn next(&self, loaded: Loaded, mesh: Arc<MeshConfig>) -> Arc<Self> {
+        let (store, change) = self.store.next(loaded.objects.iter().cloned(), mesh);
+        let between = match change {
+            Change::Everything => Arc::new(source::between(&store)),
+            Change::Endpoints(_) => self.between.clone(),
+        };
+        let history = self.history.then(change);
+        self.shares.sweep(history.number);
+        let (json, shares, said) = (self.json.clone(), self.shares.clone(), self.said.clone());
+        Self::of(store, loaded, between, history, json, shares, said)
+    }
+
+    fn of(
+        store: Store,
+        loaded: Loaded,
+        between: Arc<Vec<(Warning, Severity)>>,
+        history: History,
+        json: Arc<Json>,
+        shares: Arc<Shares>,
+        said: Arc<Mutex<BTreeSet<Warning>>>,
+    ) -> Arc<Self> {
+        let findings: BTreeSet<Diagnostic> = source::findings_with(&store, &loaded, &between).into_iter().collect();
         Arc::new(Snapshot {
             store,
             loaded,
             json,
             reported: Reported::of(&findings),
             findings,
+            between,
+            history,
+            shares,
             said,
         })
     }
@@ -53,33 +90,59 @@ impl Snapshot {
     pub fn findings(&self) -> &BTreeSet<Diagnostic> {
         &self.findings
     }
-}
 
-impl Generate for Snapshot {
-    fn generate(&self, proxy: &Proxy) -> Resources {
-        let compiled = compile::compile(&self.store, proxy);
+    /// Logs what compiling found. Many proxies meet the same finding; it is said once.
+    fn warn(&self, compiled: &Compiled) {
         for warning in &compiled.warnings {
-            // Many proxies meet the same finding; it is said once.
             if !self.reported.covers(warning) && self.said.lock().insert(warning.clone()) {
                 let place = &self.loaded.places;
                 let line = place.diagnostic(&warning.object, &warning.field, &warning.message, Severity::Warning);
-                warn!(proxy = %proxy.id, "{line}");
+                warn!("{line}");
             }
         }
-        pack(&self.json, &compiled)
+    }
+
+    fn compiled(&self, compiled: &Compiled) -> Layer {
+        self.warn(compiled);
+        self.shares.pack(&self.json, compiled)
+    }
+
+    /// What a sidecar alone holds, if it has not changed since.
+    fn own_of<'a>(&self, before: &'a Resources, proxy: &Proxy) -> Option<&'a Layer> {
+        let id = &proxy.id;
+        let pod = self.store.pod(&id.namespace, &id.pod);
+        let (ip, name) = (id.ip.to_string(), (id.namespace.clone(), id.pod.clone()));
+        let mut addresses = pod.iter().flat_map(|p| &p.addresses).chain([&ip]);
+        let changes = self.history.since(before.origin)?;
+        let touched = |address: &String| changes.iter().any(|m| m.addresses.contains(address));
+        let same = !changes.iter().any(|m| m.pods.contains(&name)) && !addresses.any(touched);
+        same.then_some(&before.own)
     }
 }
 
-/// The compiled resources in the form in which they are served.
-pub(crate) fn pack(json: &Json, compiled: &compile::Compiled) -> Resources {
-    let mut resources = Resources::default();
-    for (type_url, by_name) in compile::packed(json, compiled) {
-        let of_type = resources.of_mut(type_url);
-        for (name, resource) in by_name {
-            of_type.insert(name, Resource::new(resource.any, &resource.version));
-        }
+impl Generate for Snapshot {
+    fn generate(&self, proxy: &Proxy, before: Option<&Resources>) -> Resources {
+        let origin = self.history.number;
+        let Some(scope) = Scope::of(&self.store, proxy) else {
+            return Resources {
+                origin,
+                own: self.compiled(&compile::compile(&self.store, proxy)),
+                ..Resources::default()
+            };
+        };
+        let warn = |compiled: &Compiled| self.warn(compiled);
+        let shared = self.shares.layer(&self.store, &self.history, &scope, &self.json, &warn);
+        let own = match before.and_then(|b| self.own_of(b, proxy)) {
+            Some(own) => own.clone(),
+            None => {
+                let mut own = self.compiled(&compile::own(&self.store, proxy));
+                // The name table is shared.
+                own.of_mut(NAME_TABLE).clear();
+                own
+            }
+        };
+        Resources { origin, shared, own }
     }
-    resources
 }
 
 /// The present snapshot and the hub that it was published by.
@@ -97,7 +160,6 @@ pub(super) struct Follow {
     directory: Directory,
     watcher: Watcher,
     mesh: MeshSource,
-    said: Arc<Mutex<BTreeSet<Warning>>>,
     findings: BTreeSet<Diagnostic>,
 }
 
@@ -121,8 +183,7 @@ impl Model {
             anyhow::bail!("--mesh-config {finding}");
         }
         let json = Arc::new(Json::new());
-        let said = Arc::new(Mutex::default());
-        let snapshot = Snapshot::of(loaded, mesh, json.clone(), Arc::clone(&said));
+        let snapshot = Snapshot::first(loaded, mesh, json.clone());
         let model = Model {
             present: Arc::new(ArcSwap::new(snapshot.clone())),
             hub: Hub::new(snapshot.clone()),
@@ -134,7 +195,6 @@ impl Model {
             directory,
             watcher,
             mesh: source,
-            said,
             findings: BTreeSet::new(),
         };
         follow.report(&snapshot);
@@ -194,15 +254,19 @@ impl Follow {
                 .all(|(a, b)| Arc::ptr_eq(a, b) || a == b);
         // Lines move without any object changing, so the snapshot is new in any case; only proxies need not hear of it.
         // What was said of an object that has changed since may be said again.
-        let known: HashSet<*const AnyObject> = before.loaded.objects.iter().map(Arc::as_ptr).collect();
-        let unchanged: BTreeSet<String> = loaded
-            .objects
-            .iter()
-            .filter(|o| known.contains(&Arc::as_ptr(o)))
-            .map(|o| source::object_name(o.kind().as_str(), o.namespace(), o.name()))
-            .collect();
-        self.said.lock().retain(|w| unchanged.contains(&w.object));
-        let snapshot = Snapshot::of(loaded, mesh, self.model.json.clone(), self.said.clone());
+        let mut said = before.said.lock();
+        if !said.is_empty() {
+            let known: HashSet<*const AnyObject> = before.loaded.objects.iter().map(Arc::as_ptr).collect();
+            let unchanged: BTreeSet<String> = loaded
+                .objects
+                .iter()
+                .filter(|o| known.contains(&Arc::as_ptr(o)))
+                .map(|o| source::object_name(o.kind().as_str(), o.namespace(), o.name()))
+                .collect();
+            said.retain(|w| unchanged.contains(&w.object));
+        }
+        drop(said);
+        let snapshot = before.next(loaded, mesh);
         if !same {
             let number = self.model.hub.publish(snapshot.clone());
             metrics::counter!("pilot_push_triggers", "type" => "config").increment(1);

@@ -299,17 +299,17 @@ fn dump(model: &Model, proxy: &str) -> Response<Full<Bytes>> {
 fn resources_as_json(model: &Model, resources: &Resources) -> Value {
     let mut out = serde_json::Map::new();
     for (type_url, by_name) in resources.types() {
-        let one = |(name, resource): (&String, &super::ads::resources::Resource)| {
+        let one = |(name, resource): (&super::ads::resources::Name, &super::ads::resources::Resource)| {
             let body = match type_url {
                 // Keys are nobody's business.
-                type_url::SECRET => json!({"name": name, "redacted": true}),
+                type_url::SECRET => json!({"name": &**name, "redacted": true}),
                 type_url::NAME_TABLE => names(&resource.body.value),
                 _ => match model.json().bytes_to_value(type_url, &resource.body.value) {
                     Ok(value) => value,
-                    Err(error) => json!({"name": name, "error": error.to_string()}),
+                    Err(error) => json!({"name": &**name, "error": error.to_string()}),
                 },
             };
-            json!({"name": name, "version": &*resource.version, "resource": body})
+            json!({"name": &**name, "version": &*resource.version, "resource": body})
         };
         out.insert(
             short_name(type_url).to_owned(),

@@ -112,12 +112,24 @@ pub fn object_name(kind: &str, namespace: &str, name: &str) -> String {
 /// All findings, by file and line: those of reading, of references that lead nowhere, of objects that speak for one thing, and
 /// of what is not in force yet.
 pub fn findings(store: &Store, loaded: &Loaded) -> Vec<Diagnostic> {
+    findings_with(store, loaded, &between(store))
+}
+
+/// What objects say of each other: references that lead nowhere, objects that speak for one thing. It does not depend on Pods
+/// and EndpointSlices.
+pub fn between(store: &Store) -> Vec<(compile::Warning, Severity)> {
+    let conflicts = conflicts::check(store).into_iter();
+    let mut out = references::check(store);
+    out.extend(conflicts.map(|warning| (warning, Severity::Warning)));
+    out
+}
+
+/// As [`findings`], with those of [`between`] at hand.
+pub fn findings_with(store: &Store, loaded: &Loaded, between: &[(compile::Warning, Severity)]) -> Vec<Diagnostic> {
     let mut out = loaded.diagnostics.clone();
     let unsupported = store.objects().iter().flat_map(|o| compile::unsupported(o));
     let unsupported = unsupported.map(|warning| (warning, Severity::Warning));
-    let conflicts = conflicts::check(store);
-    let conflicts = conflicts.into_iter().map(|warning| (warning, Severity::Warning));
-    for (warning, severity) in unsupported.chain(references::check(store)).chain(conflicts) {
+    for (warning, severity) in unsupported.chain(between.iter().cloned()) {
         out.push(
             loaded
                 .places

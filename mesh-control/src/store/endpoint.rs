@@ -1,7 +1,7 @@
 //! Endpoints of services: from EndpointSlices, else from Pods and WorkloadEntries by selector, or listed.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use mesh_api::istio::{Object, ServiceEntry};
 use mesh_api::k8s::EndpointSlice;
@@ -24,56 +24,67 @@ pub struct Endpoint {
 /// Endpoints of one service by its port number.
 pub type Endpoints = BTreeMap<u16, Vec<Endpoint>>;
 
-/// All workloads, with the indices by which services find theirs.
+/// All workloads, with the indices by which services find theirs. Cheap to clone: namespaces are shared.
 #[derive(Debug, Clone, Default)]
 pub struct Workloads {
-    pods: BTreeMap<(String, String), Arc<Workload>>,
-    by_address: HashMap<String, Arc<Workload>>,
-    /// Pods and WorkloadEntries by (namespace, label, value).
-    by_label: HashMap<(String, String, String), Vec<Arc<Workload>>>,
+    namespaces: BTreeMap<String, Arc<OfNamespace>>,
+    /// Made when it is asked for: few meshes list addresses without their Pods.
+    by_address: OnceLock<HashMap<String, Arc<Workload>>>,
+}
+
+#[derive(Debug, Default)]
+struct OfNamespace {
+    pods: BTreeMap<String, Arc<Workload>>,
+    entries: Vec<Arc<Workload>>,
+    /// Pods and WorkloadEntries by label and value.
+    by_label: HashMap<String, HashMap<String, Vec<Arc<Workload>>>>,
 }
 
 impl Workloads {
-    /// Indexes workloads; Pods also by their names.
-    pub fn build(
+    /// The workloads of a namespace are these from now on. Pods are found by their names too.
+    pub fn set(
+        &mut self,
+        namespace: &str,
         pods: impl IntoIterator<Item = Arc<Workload>>,
         entries: impl IntoIterator<Item = Arc<Workload>>,
-    ) -> Self {
-        let mut all = Workloads::default();
-        for pod in pods {
-            all.pods.insert((pod.namespace.clone(), pod.name.clone()), pod.clone());
-            all.index(&pod);
-        }
-        for entry in entries {
-            all.index(&entry);
-        }
-        all
-    }
-
-    fn index(&mut self, workload: &Arc<Workload>) {
-        for address in &workload.addresses {
-            // An address may be used again while the old Pod is still listed: the one that takes traffic counts.
-            let old = self.by_address.get(address);
-            if old.is_none_or(|old| !old.ready) {
-                self.by_address.insert(address.clone(), workload.clone());
+    ) {
+        let mut of = OfNamespace {
+            pods: pods.into_iter().map(|p| (p.name.clone(), p)).collect(),
+            entries: entries.into_iter().collect(),
+            by_label: HashMap::new(),
+        };
+        for workload in of.pods.values().chain(&of.entries) {
+            for (key, value) in &workload.labels {
+                let by_value = of.by_label.entry(key.clone()).or_default();
+                by_value.entry(value.clone()).or_default().push(workload.clone());
             }
         }
-        for (key, value) in &workload.labels {
-            self.by_label
-                .entry((workload.namespace.clone(), key.clone(), value.clone()))
-                .or_default()
-                .push(workload.clone());
-        }
+        self.namespaces.insert(namespace.to_owned(), Arc::new(of));
+        self.by_address = OnceLock::new();
     }
 
     /// A Pod by namespace and name.
     pub fn pod(&self, namespace: &str, name: &str) -> Option<&Arc<Workload>> {
-        self.pods.get(&(namespace.to_owned(), name.to_owned()))
+        self.namespaces.get(namespace)?.pods.get(name)
     }
 
     /// A workload by one of its addresses.
     pub fn by_address(&self, address: &str) -> Option<&Arc<Workload>> {
-        self.by_address.get(address)
+        let all = self.by_address.get_or_init(|| {
+            let mut all: HashMap<String, Arc<Workload>> = HashMap::new();
+            let pods = self.namespaces.values().flat_map(|n| n.pods.values());
+            let entries = self.namespaces.values().flat_map(|n| &n.entries);
+            for workload in pods.chain(entries) {
+                for address in &workload.addresses {
+                    // An address may be used again while the old Pod is still listed: the one that takes traffic counts.
+                    if all.get(address).is_none_or(|old| !old.ready) {
+                        all.insert(address.clone(), workload.clone());
+                    }
+                }
+            }
+            all
+        });
+        all.get(address)
     }
 
     /// All workloads of a namespace with all of these labels; none for an empty selector.
@@ -82,9 +93,10 @@ impl Workloads {
         namespace: &str,
         selector: &'a BTreeMap<String, String>,
     ) -> impl Iterator<Item = &'a Arc<Workload>> {
-        let first = selector.iter().next();
+        let of = self.namespaces.get(namespace);
+        let first = of.zip(selector.iter().next());
         let candidates = first
-            .and_then(|(k, v)| self.by_label.get(&(namespace.to_owned(), k.clone(), v.clone())))
+            .and_then(|(of, (key, value))| of.by_label.get(key)?.get(value))
             .map(Vec::as_slice)
             .unwrap_or_default();
         candidates.iter().filter(|w| w.matches(selector))
@@ -255,6 +267,17 @@ fn stranger(service: &Service, address: &str) -> Workload {
         weight: 1,
         ..Workload::default()
     }
+}
+
+/// Whether the workloads behind a slice are found by their addresses, as nothing names their Pods: such workloads may be of any
+/// namespace.
+pub fn goes_by_address(slice: &EndpointSlice, workloads: &Workloads) -> bool {
+    let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
+    slice.endpoints.iter().flatten().any(|endpoint| {
+        let target = endpoint.target_ref.as_ref();
+        let pod = target.filter(|r| r.kind.as_deref() == Some("Pod"));
+        pod.and_then(|r| workloads.pod(namespace, r.name.as_deref()?)).is_none()
+    })
 }
 
 /// The service that an EndpointSlice belongs to.

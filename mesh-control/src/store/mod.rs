@@ -3,6 +3,7 @@
 //! A change of any object makes a new [`Store`]. The order in which objects come never matters: where several speak for
 //! one thing the oldest wins, then the first by name and namespace.
 
+pub mod change;
 pub mod endpoint;
 pub mod host;
 pub mod protocol;
@@ -13,10 +14,10 @@ pub mod service;
 mod tests;
 pub mod workload;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, OnceLock};
 
-use mesh_api::istio::{AnyObject, Gateway, Object};
+use mesh_api::istio::{AnyObject, DestinationRule, Gateway, Kind, MutualTlsMode, Object, VirtualService};
 use mesh_api::k8s::{EndpointSlice, Node, Secret};
 
 pub use mesh_api::mesh_config::MeshConfig;
@@ -33,15 +34,27 @@ pub struct Store {
     mesh: Arc<MeshConfig>,
     objects: Vec<Arc<AnyObject>>,
     workloads: Workloads,
+    endpoints: AllEndpoints,
+    /// Namespaces with services whose endpoints may be workloads of other namespaces.
+    by_address: BTreeSet<String>,
+    /// Addresses that headless services lead to.
+    headless: OnceLock<HashSet<String>>,
+    rest: Arc<Rest>,
+}
+
+/// What does not change with Pods and EndpointSlices.
+#[derive(Debug)]
+struct Rest {
     /// By host; several where ServiceEntries of different namespaces name one host. Kubernetes Services first, then the oldest.
-    services: BTreeMap<String, Vec<Arc<Service>>>,
-    /// By (host, namespace).
-    endpoints: HashMap<(String, String), Arc<Endpoints>>,
+    services: Services,
+    by_namespace: HashMap<String, Vec<Arc<Service>>>,
     routings: Routings,
     rules: TrafficRules,
     authentications: PeerAuthentications,
     gateways: Vec<Object<Gateway>>,
     secrets: BTreeMap<(String, String), Arc<AnyObject>>,
+    /// Labels of clients that any rule asks for.
+    client_labels: BTreeSet<String>,
 }
 
 /// All objects of one kind.
@@ -57,14 +70,47 @@ macro_rules! of_kind {
 impl Store {
     /// Indexes the objects. Of several with the same kind, namespace and name the last one counts.
     pub fn build(objects: impl IntoIterator<Item = Arc<AnyObject>>, mesh: Arc<MeshConfig>) -> Self {
-        let objects: BTreeMap<_, _> = objects
-            .into_iter()
-            .map(|o| ((o.kind(), o.namespace().to_owned(), o.name().to_owned()), o))
-            .collect();
-        let objects: Vec<Arc<AnyObject>> = objects.into_values().collect();
+        Self::of_sorted(sorted(objects), mesh)
+    }
 
-        let workloads = workloads(&objects);
-        let (services, endpoints) = services(&objects, &workloads);
+    fn of_sorted(objects: Vec<Arc<AnyObject>>, mesh: Arc<MeshConfig>) -> Self {
+        let namespaces: BTreeSet<&str> = objects.iter().map(|o| o.namespace()).collect();
+        let mut workloads = Workloads::default();
+        let nodes = nodes(&objects);
+        for namespace in &namespaces {
+            set_workloads(&mut workloads, namespace, &objects, &nodes);
+        }
+        let mut by_address = BTreeSet::new();
+        let mut found: Vec<(Service, Endpoints)> = Vec::new();
+        for namespace in &namespaces {
+            let (services, elsewhere) = services_of(namespace, &objects, &workloads);
+            found.extend(services);
+            if elsewhere {
+                by_address.insert((*namespace).to_owned());
+            }
+        }
+        service::allocate(found.iter_mut().map(|(s, _)| s));
+        let mut services = Services::new();
+        let mut by_namespace: HashMap<String, Vec<Arc<Service>>> = HashMap::new();
+        let mut endpoints: BTreeMap<String, HashMap<String, Arc<Endpoints>>> = BTreeMap::new();
+        for (service, list) in found {
+            let of_namespace = endpoints.entry(service.namespace.clone()).or_default();
+            of_namespace.insert(service.host.clone(), Arc::new(list));
+            let service = Arc::new(service);
+            by_namespace
+                .entry(service.namespace.clone())
+                .or_default()
+                .push(service.clone());
+            services.entry(service.host.clone()).or_default().push(service);
+        }
+        for list in services.values_mut() {
+            list.sort_by(|a, b| {
+                (!a.kubernetes, a.created, &a.namespace).cmp(&(!b.kubernetes, b.created, &b.namespace))
+            });
+        }
+        for list in by_namespace.values_mut() {
+            list.sort_by(|a, b| a.host.cmp(&b.host));
+        }
 
         let mut routings: Vec<_> = of_kind!(objects, VirtualService).collect();
         routings.sort_by(|a, b| age(&a.meta).cmp(&age(&b.meta)));
@@ -79,17 +125,23 @@ impl Store {
             .filter(|o| matches!(o.as_ref(), AnyObject::Secret(_)))
             .map(|o| ((o.namespace().to_owned(), o.name().to_owned()), o.clone()))
             .collect();
-
-        Store {
+        let rest = Rest {
+            client_labels: client_labels(&routings, &rules),
             routings: Routings::build(routings),
             rules: TrafficRules::build(rules),
-            authentications: PeerAuthentications::build(authentications),
-            mesh,
-            workloads,
+            authentications: PeerAuthentications::build(authentications, &mesh.root_namespace),
             services,
-            endpoints,
+            by_namespace,
             gateways,
             secrets,
+        };
+        Store {
+            endpoints: endpoints.into_iter().map(|(ns, list)| (ns, Arc::new(list))).collect(),
+            mesh,
+            workloads,
+            by_address,
+            headless: OnceLock::new(),
+            rest: Arc::new(rest),
             objects,
         }
     }
@@ -117,14 +169,15 @@ impl Store {
     /// All services that a namespace sees, one for each host, in the order of their hosts. A service of the namespace
     /// itself comes before those of others.
     pub fn services(&self, namespace: &str) -> impl Iterator<Item = &Arc<Service>> {
-        self.services
+        self.rest
+            .services
             .values()
             .filter_map(move |list| self.pick(list, namespace))
     }
 
     /// The service with this host that a namespace sees.
     pub fn service(&self, host: &str, namespace: &str) -> Option<&Arc<Service>> {
-        self.pick(self.services.get(host)?, namespace)
+        self.pick(self.rest.services.get(host)?, namespace)
     }
 
     fn pick<'a>(&self, list: &'a [Arc<Service>], viewer: &str) -> Option<&'a Arc<Service>> {
@@ -143,27 +196,25 @@ impl Store {
         labels: &'a BTreeMap<String, String>,
         addresses: &'a BTreeSet<String>,
     ) -> impl Iterator<Item = &'a Arc<Service>> {
-        self.services
-            .values()
-            .flatten()
-            .filter(move |s| s.namespace == namespace)
-            .filter(move |s| {
-                if s.selector.is_empty() {
-                    self.endpoints(s)
-                        .values()
-                        .flatten()
-                        .any(|e| addresses.contains(&e.address))
-                } else {
-                    workload::selects(&s.selector, labels)
-                }
-            })
+        let services = self.rest.by_namespace.get(namespace);
+        services.into_iter().flatten().filter(move |s| {
+            if s.selector.is_empty() {
+                self.endpoints(s)
+                    .values()
+                    .flatten()
+                    .any(|e| addresses.contains(&e.address))
+            } else {
+                workload::selects(&s.selector, labels)
+            }
+        })
     }
 
     /// Endpoints of a service.
     pub fn endpoints(&self, service: &Service) -> &Endpoints {
         static NONE: Endpoints = Endpoints::new();
-        self.endpoints
-            .get(&(service.host.clone(), service.namespace.clone()))
+        let of_namespace = self.endpoints.get(&service.namespace);
+        of_namespace
+            .and_then(|list| list.get(&service.host))
             .map_or(&NONE, |e| e)
     }
 
@@ -173,7 +224,7 @@ impl Store {
         gateway: &str,
         namespace: &'a str,
     ) -> impl Iterator<Item = &'a Arc<Routing>> + use<'a> {
-        self.routings.at(gateway).filter(move |r| self.sees(r, namespace))
+        self.rest.routings.at(gateway).filter(move |r| self.sees(r, namespace))
     }
 
     /// VirtualServices of all sidecars that a namespace sees and that name this host, or a wildcard around it; oldest first.
@@ -182,7 +233,10 @@ impl Store {
         host: &str,
         namespace: &'a str,
     ) -> impl Iterator<Item = &'a Arc<Routing>> + use<'a> {
-        self.routings.of_host(host).filter(move |r| self.sees(r, namespace))
+        self.rest
+            .routings
+            .of_host(host)
+            .filter(move |r| self.sees(r, namespace))
     }
 
     fn sees(&self, routing: &Routing, namespace: &str) -> bool {
@@ -198,7 +252,7 @@ impl Store {
         client_namespace: &str,
         client_labels: &BTreeMap<String, String>,
     ) -> Option<&Arc<TrafficRule>> {
-        self.rules.find(
+        self.rest.rules.find(
             &service.host,
             &service.namespace,
             client_namespace,
@@ -210,103 +264,168 @@ impl Store {
 
     /// Whether inbound connections of a workload must be mutual TLS.
     pub fn mtls(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Mtls {
-        self.authentications
-            .resolve(namespace, labels, &self.mesh.root_namespace)
+        self.rest.authentications.resolve(namespace, labels)
+    }
+
+    /// The mode of one port of a workload.
+    pub fn mtls_of_port(&self, workload: &Workload, port: u16) -> MutualTlsMode {
+        self.rest
+            .authentications
+            .of_port(&workload.namespace, &workload.labels, port)
+    }
+
+    /// Labels of a client that any rule asks for; the others make no difference to what it sees.
+    pub fn client_labels(&self) -> &BTreeSet<String> {
+        &self.rest.client_labels
+    }
+
+    /// Whether a headless service leads to this address, so that clients have a listener for it.
+    pub fn is_headless_address(&self, address: &str) -> bool {
+        let addresses = self.headless.get_or_init(|| {
+            let headless = self.rest.services.values().flatten().filter(|s| s.headless);
+            let endpoints = headless.flat_map(|s| self.endpoints(s).values().flatten());
+            endpoints.map(|e| e.address.clone()).collect()
+        });
+        addresses.contains(address)
     }
 
     /// Gateways whose selector takes these labels, oldest first.
     pub fn gateways<'a>(&'a self, labels: &'a BTreeMap<String, String>) -> impl Iterator<Item = &'a Object<Gateway>> {
-        self.gateways
+        self.rest
+            .gateways
             .iter()
             .filter(move |g| workload::selects(&g.spec.selector, labels))
     }
 
     /// Whether there is a Gateway of this name, `namespace/name`.
     pub fn has_gateway(&self, name: &str) -> bool {
-        self.gateways
+        self.rest
+            .gateways
             .iter()
             .any(|g| name.split_once('/') == Some((&g.meta.namespace, &g.meta.name)))
     }
 
     /// A Secret.
     pub fn secret(&self, namespace: &str, name: &str) -> Option<&Secret> {
-        match self.secrets.get(&(namespace.to_owned(), name.to_owned()))?.as_ref() {
+        match self
+            .rest
+            .secrets
+            .get(&(namespace.to_owned(), name.to_owned()))?
+            .as_ref()
+        {
             AnyObject::Secret(secret) => Some(&secret.object),
             _ => None,
         }
     }
 }
 
-fn workloads(objects: &[Arc<AnyObject>]) -> Workloads {
-    let nodes: BTreeMap<&str, &Node> = of_kind!(objects, Node)
+type Services = BTreeMap<String, Vec<Arc<Service>>>;
+/// By namespace, then by host.
+type AllEndpoints = BTreeMap<String, Arc<HashMap<String, Arc<Endpoints>>>>;
+type Nodes<'a> = HashMap<&'a str, &'a Node>;
+
+/// By kind, namespace and name; the last of equal ones.
+fn sorted(objects: impl IntoIterator<Item = Arc<AnyObject>>) -> Vec<Arc<AnyObject>> {
+    let mut objects: Vec<Arc<AnyObject>> = objects.into_iter().collect();
+    // Stable, and quick for what is nearly in order, as it is after a change.
+    objects.sort_by(|a, b| key(a).cmp(&key(b)));
+    objects.dedup_by(|next, kept| {
+        let same = key(next) == key(kept);
+        if same {
+            std::mem::swap(next, kept);
+        }
+        same
+    });
+    objects
+}
+
+fn key(object: &AnyObject) -> (Kind, &str, &str) {
+    (object.kind(), object.namespace(), object.name())
+}
+
+/// Objects of one kind in one namespace.
+fn of_namespace<'a>(objects: &'a [Arc<AnyObject>], kind: Kind, namespace: &str) -> &'a [Arc<AnyObject>] {
+    let place = |o: &Arc<AnyObject>| (o.kind(), o.namespace()).cmp(&(kind, namespace));
+    let start = objects.partition_point(|o| place(o).is_lt());
+    let rest = &objects[start..];
+    &rest[..rest.partition_point(|o| place(o).is_eq())]
+}
+
+fn nodes(objects: &[Arc<AnyObject>]) -> Nodes<'_> {
+    of_kind!(objects, Node)
         .filter_map(|n| Some((n.object.metadata.name.as_deref()?, &n.object)))
-        .collect();
-    let pods = of_kind!(objects, Pod).map(|pod| {
+        .collect()
+}
+
+fn set_workloads(workloads: &mut Workloads, namespace: &str, objects: &[Arc<AnyObject>], nodes: &Nodes<'_>) {
+    let pods = of_kind!(of_namespace(objects, Kind::Pod, namespace), Pod).map(|pod| {
         let node = pod.object.spec.as_ref().and_then(|s| s.node_name.as_deref());
         Arc::new(Workload::of_pod(&pod.object, node.and_then(|n| nodes.get(n).copied())))
     });
-    let entries = of_kind!(objects, WorkloadEntry).map(|entry| Arc::new(Workload::of_entry(entry)));
-    Workloads::build(pods, entries)
+    let entries = of_namespace(objects, Kind::WorkloadEntry, namespace);
+    let entries = of_kind!(entries, WorkloadEntry).map(|entry| Arc::new(Workload::of_entry(entry)));
+    workloads.set(namespace, pods, entries);
 }
 
-type Services = BTreeMap<String, Vec<Arc<Service>>>;
-type AllEndpoints = HashMap<(String, String), Arc<Endpoints>>;
-
-fn services(objects: &[Arc<AnyObject>], workloads: &Workloads) -> (Services, AllEndpoints) {
-    let mut slices: HashMap<(&str, &str), Vec<&EndpointSlice>> = HashMap::new();
-    for slice in of_kind!(objects, EndpointSlice) {
-        let slice = &slice.object;
-        if let (Some(namespace), Some(service)) = (slice.metadata.namespace.as_deref(), endpoint::slice_service(slice))
-        {
-            slices.entry((namespace, service)).or_default().push(slice);
+/// The services of a namespace with their endpoints, and whether any of these was found by its address alone.
+fn services_of(
+    namespace: &str,
+    objects: &[Arc<AnyObject>],
+    workloads: &Workloads,
+) -> (Vec<(Service, Endpoints)>, bool) {
+    let mut slices: HashMap<&str, Vec<&EndpointSlice>> = HashMap::new();
+    let mut by_address = false;
+    for slice in of_kind!(of_namespace(objects, Kind::EndpointSlice, namespace), EndpointSlice) {
+        if let Some(service) = endpoint::slice_service(&slice.object) {
+            by_address |= endpoint::goes_by_address(&slice.object, workloads);
+            slices.entry(service).or_default().push(&slice.object);
         }
     }
 
     let mut found: Vec<(Service, Endpoints)> = Vec::new();
-    for service in of_kind!(objects, Service) {
+    for service in of_kind!(of_namespace(objects, Kind::Service, namespace), Service) {
         let service = Service::of_kubernetes(&service.object);
-        let own = slices
-            .get(&(service.namespace.as_str(), service.name.as_str()))
-            .map(Vec::as_slice)
-            .unwrap_or_default();
+        let own = slices.get(service.name.as_str()).map(Vec::as_slice).unwrap_or_default();
         let endpoints = endpoint::of_kubernetes(&service, own, workloads);
         found.push((service, endpoints));
     }
-    let key = |s: &Service| (s.host.clone(), s.namespace.clone());
-    let mut known: HashMap<(String, String), usize> = found
+    let mut known: HashMap<String, usize> = found
         .iter()
         .enumerate()
-        .map(|(index, (s, _))| (key(s), index))
+        .map(|(index, (s, _))| (s.host.clone(), index))
         .collect();
-    let mut entries: Vec<_> = of_kind!(objects, ServiceEntry).collect();
+    let entries = of_namespace(objects, Kind::ServiceEntry, namespace);
+    let mut entries: Vec<_> = of_kind!(entries, ServiceEntry).collect();
     entries.sort_by(|a, b| age(&a.meta).cmp(&age(&b.meta)));
     for entry in entries {
         for service in Service::of_entry(entry) {
             let endpoints = endpoint::of_entry(&service, entry, workloads);
             // Several ServiceEntries of a namespace may add ports and endpoints to one host.
-            if let Some((old, old_endpoints)) = known.get(&key(&service)).and_then(|i| found.get_mut(*i)) {
+            if let Some((old, old_endpoints)) = known.get(&service.host).and_then(|i| found.get_mut(*i)) {
                 merge(old, old_endpoints, &service, endpoints);
             } else {
-                known.insert(key(&service), found.len());
+                known.insert(service.host.clone(), found.len());
                 found.push((service, endpoints));
             }
         }
     }
-    service::allocate(found.iter_mut().map(|(s, _)| s));
+    (found, by_address)
+}
 
-    let mut services = Services::new();
-    let mut endpoints = AllEndpoints::new();
-    for (service, list) in found {
-        endpoints.insert((service.host.clone(), service.namespace.clone()), Arc::new(list));
-        services
-            .entry(service.host.clone())
-            .or_default()
-            .push(Arc::new(service));
+/// Labels of clients that VirtualServices and DestinationRules ask for.
+fn client_labels(routings: &[&Object<VirtualService>], rules: &[&Object<DestinationRule>]) -> BTreeSet<String> {
+    let mut out = BTreeSet::new();
+    for routing in routings {
+        let http = routing.spec.http.iter().flat_map(|r| &r.r#match);
+        out.extend(http.flat_map(|m| m.source_labels.keys().cloned()));
+        let tls = routing.spec.tls.iter().flat_map(|r| &r.r#match);
+        out.extend(tls.flat_map(|m| m.source_labels.keys().cloned()));
+        let tcp = routing.spec.tcp.iter().flat_map(|r| &r.r#match);
+        out.extend(tcp.flat_map(|m| m.source_labels.keys().cloned()));
     }
-    for list in services.values_mut() {
-        list.sort_by(|a, b| (!a.kubernetes, a.created, &a.namespace).cmp(&(!b.kubernetes, b.created, &b.namespace)));
-    }
-    (services, endpoints)
+    let selectors = rules.iter().filter_map(|r| r.spec.workload_selector.as_ref());
+    out.extend(selectors.flat_map(|s| s.match_labels.keys().cloned()));
+    out
 }
 
 /// Adds the ports that are new, with their endpoints, and endpoints to ports that are there.

@@ -186,64 +186,99 @@ impl Mtls {
     }
 }
 
-/// PeerAuthentications by namespace, oldest first.
-#[derive(Debug, Clone, Default)]
-pub struct PeerAuthentications(BTreeMap<String, Vec<Object<PeerAuthentication>>>);
+/// PeerAuthentications, resolved as far as they are without a workload.
+#[derive(Debug, Clone)]
+pub struct PeerAuthentications {
+    /// For namespaces without any of their own.
+    mesh: MutualTlsMode,
+    namespaces: HashMap<String, Authentications>,
+}
+
+#[derive(Debug, Clone)]
+struct Authentications {
+    /// For workloads that no policy chooses.
+    around: MutualTlsMode,
+    /// Labels of the workloads that a policy chooses, with what it says; oldest first.
+    selective: Vec<(BTreeMap<String, String>, Mtls)>,
+}
+
+impl Default for PeerAuthentications {
+    fn default() -> Self {
+        Self::build([], "")
+    }
+}
 
 impl PeerAuthentications {
-    /// Indexes; `objects` come oldest first.
-    pub fn build<'a>(objects: impl IntoIterator<Item = &'a Object<PeerAuthentication>>) -> Self {
-        let mut by_namespace: BTreeMap<String, Vec<Object<PeerAuthentication>>> = BTreeMap::new();
+    /// Resolves; `objects` come oldest first. The mode of a workload is that of its own policy, else of the namespace's, else
+    /// of the mesh's (which is the one of the namespace `root`), else PERMISSIVE. UNSET asks the wider scope.
+    pub fn build<'a>(objects: impl IntoIterator<Item = &'a Object<PeerAuthentication>>, root: &str) -> Self {
+        let mut by_namespace: HashMap<&str, Vec<&Object<PeerAuthentication>>> = HashMap::new();
         for object in objects {
-            by_namespace
-                .entry(object.meta.namespace.clone())
-                .or_default()
-                .push(object.clone());
+            by_namespace.entry(&object.meta.namespace).or_default().push(object);
         }
-        PeerAuthentications(by_namespace)
+        let wide = |namespace: &str| {
+            let objects = by_namespace.get(namespace)?;
+            let first = objects.iter().find(|p| !selective(p))?;
+            Some(mode(&first.spec)).filter(|m| *m != MutualTlsMode::Unset)
+        };
+        let mesh = wide(root).unwrap_or(MutualTlsMode::Permissive);
+        let one = |(namespace, objects): (&&str, &Vec<&Object<PeerAuthentication>>)| {
+            let around = wide(namespace).unwrap_or(mesh);
+            // In the root namespace a policy with a selector is for that namespace's own workloads.
+            let chosen = objects.iter().filter(|p| selective(p)).filter_map(|p| {
+                let selector = p.spec.selector.as_ref()?;
+                Some((selector.match_labels.clone(), of_workload(&p.spec, around)))
+            });
+            let selective = chosen.collect();
+            ((*namespace).to_owned(), Authentications { around, selective })
+        };
+        PeerAuthentications {
+            namespaces: by_namespace.iter().map(one).collect(),
+            mesh,
+        }
     }
 
-    /// The mode of a workload: its own policy, else the namespace's, else the mesh's, else PERMISSIVE. UNSET asks the wider scope.
-    pub fn resolve(&self, namespace: &str, labels: &BTreeMap<String, String>, root: &str) -> Mtls {
-        let wide = |ns: &str| self.of_namespace(ns).find(|p| !selective(p)).map(|p| mode(&p.spec));
-        let mesh = wide(root).filter(|m| *m != MutualTlsMode::Unset);
-        let around = wide(namespace)
-            .filter(|m| *m != MutualTlsMode::Unset)
-            .or(mesh)
-            .unwrap_or(MutualTlsMode::Permissive);
-        // In the root namespace a policy with a selector is for that namespace's own workloads.
-        let own = self.of_namespace(namespace).find(|p| {
-            let selector = p.spec.selector.as_ref().map(|s| &s.match_labels);
-            selective(p) && selector.is_some_and(|s| selects(s, labels))
-        });
-        let Some(own) = own else {
-            return Mtls {
-                mode: around,
+    /// What counts for a workload.
+    pub fn resolve(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Mtls {
+        match self.find(namespace, labels) {
+            Ok(own) => own.clone(),
+            Err(mode) => Mtls {
+                mode,
                 ports: BTreeMap::new(),
-            };
-        };
-        let workload = match mode(&own.spec) {
-            MutualTlsMode::Unset => around,
-            set => set,
-        };
-        let ports = own
-            .spec
-            .port_level_mtls
-            .iter()
-            .filter_map(|(port, m)| {
-                let mode = if m.mode == MutualTlsMode::Unset {
-                    workload
-                } else {
-                    m.mode
-                };
-                Some((u16::try_from(*port).ok()?, mode))
-            })
-            .collect();
-        Mtls { mode: workload, ports }
+            },
+        }
     }
 
-    fn of_namespace(&self, namespace: &str) -> impl Iterator<Item = &Object<PeerAuthentication>> {
-        self.0.get(namespace).into_iter().flatten()
+    /// What counts for one port of a workload.
+    pub fn of_port(&self, namespace: &str, labels: &BTreeMap<String, String>, port: u16) -> MutualTlsMode {
+        self.find(namespace, labels)
+            .map_or_else(|mode| mode, |own| own.of_port(port))
+    }
+
+    /// The policy that chooses a workload, or the mode around it.
+    fn find(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Result<&Mtls, MutualTlsMode> {
+        let of_namespace = self.namespaces.get(namespace).ok_or(self.mesh)?;
+        let mut own = of_namespace.selective.iter().filter(|(s, _)| selects(s, labels));
+        own.next().map(|(_, mtls)| mtls).ok_or(of_namespace.around)
+    }
+}
+
+fn of_workload(spec: &PeerAuthentication, around: MutualTlsMode) -> Mtls {
+    let workload = match mode(spec) {
+        MutualTlsMode::Unset => around,
+        set => set,
+    };
+    let ports = spec.port_level_mtls.iter().filter_map(|(port, m)| {
+        let mode = if m.mode == MutualTlsMode::Unset {
+            workload
+        } else {
+            m.mode
+        };
+        Some((u16::try_from(*port).ok()?, mode))
+    });
+    Mtls {
+        mode: workload,
+        ports: ports.collect(),
     }
 }
 

@@ -53,21 +53,26 @@ impl Outbound<'_> {
 /// Outbound clusters of all services that the proxy sees, with the endpoints of those found by EDS.
 pub(super) fn outbound(ctx: &Context<'_>, out: &mut Compiled) {
     for service in ctx.store.services(ctx.namespace) {
-        let rule = ctx.rule(service);
-        for port in &service.ports {
-            let subsets = rule.map(|r| r.subsets.as_slice()).unwrap_or_default();
-            for subset in std::iter::once(None).chain(subsets.iter().map(Some)) {
-                one_outbound(
-                    ctx,
-                    &Outbound {
-                        service,
-                        port,
-                        rule,
-                        subset,
-                    },
-                    out,
-                );
-            }
+        of_service(ctx, service, out);
+    }
+}
+
+/// As [`outbound`], of one service.
+pub(super) fn of_service(ctx: &Context<'_>, service: &Service, out: &mut Compiled) {
+    let rule = ctx.rule(service);
+    for port in &service.ports {
+        let subsets = rule.map(|r| r.subsets.as_slice()).unwrap_or_default();
+        for subset in std::iter::once(None).chain(subsets.iter().map(Some)) {
+            one_outbound(
+                ctx,
+                &Outbound {
+                    service,
+                    port,
+                    rule,
+                    subset,
+                },
+                out,
+            );
         }
     }
 }
@@ -115,7 +120,7 @@ fn one_outbound(ctx: &Context<'_>, from: &Outbound<'_>, out: &mut Compiled) {
                 DiscoveryType::Eds
             }
             Resolution::StrictDns | Resolution::LogicalDns => {
-                cluster.dns_lookup_family = match ctx.families() {
+                cluster.dns_lookup_family = match ctx.families {
                     (_, false) => cluster::cluster::DnsLookupFamily::V4Only,
                     (false, true) => cluster::cluster::DnsLookupFamily::V6Only,
                     (true, true) => cluster::cluster::DnsLookupFamily::All,

@@ -18,17 +18,21 @@ use super::pb::{address, core, listener, on, uint};
 /// ALPN of HTTP in the clear, as the HTTP inspector names it.
 pub(super) const PLAIN_HTTP: [&str; 3] = ["http/1.0", "http/1.1", "h2c"];
 
-/// Makes the listeners of a sidecar, and names the route tables that they need.
-pub(super) fn sidecar(ctx: &Context<'_>, ports: &[InboundPort<'_>], out: &mut Compiled) -> Vec<String> {
+/// Makes the listeners of a sidecar's outbound side, and names the route tables that they need.
+pub(super) fn outbound(ctx: &Context<'_>, out: &mut Compiled) -> Vec<String> {
     let (listeners, routes) = outbound::listeners(ctx);
     for listener in listeners {
         out.listeners.insert(listener.name.clone(), listener);
     }
     let outbound = virtual_outbound(ctx);
-    let inbound = inbound::virtual_inbound(ctx, ports);
     out.listeners.insert(outbound.name.clone(), outbound);
-    out.listeners.insert(inbound.name.clone(), inbound);
     routes
+}
+
+/// Makes the listener of a sidecar's inbound side.
+pub(super) fn inbound(ctx: &Context<'_>, ports: &[InboundPort<'_>], out: &mut Compiled) {
+    let inbound = inbound::virtual_inbound(ctx, ports);
+    out.listeners.insert(inbound.name.clone(), inbound);
 }
 
 /// All addresses of the machine, in the family of the proxy's own.
@@ -38,7 +42,7 @@ pub(super) fn wildcard(ctx: &Context<'_>) -> &'static str {
 
 /// The other family's on the same port, for a proxy that has addresses of both.
 pub(super) fn other_wildcard(ctx: &Context<'_>, port: u16) -> Vec<listener::AdditionalAddress> {
-    if ctx.families() != (true, true) {
+    if ctx.families != (true, true) {
         return Vec::new();
     }
     let other = if wildcard(ctx) == "::" { "0.0.0.0" } else { "::" };

@@ -1,21 +1,21 @@
-//! Publishes snapshots, and compiles each once a proxy, on threads that may block.
+//! Publishes snapshots, and has them compiled for proxies, on threads that may block.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
 use mesh_api::names::SpiffeId;
 use parking_lot::Mutex;
-use tokio::sync::{OnceCell, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 
 use super::resources::Resources;
 use crate::compile::Proxy;
 
 /// Turns one snapshot into a proxy's resources. A pure function of the proxy; it may take its time.
 pub trait Generate: Send + Sync + 'static {
-    /// All resources of `proxy`.
-    fn generate(&self, proxy: &Proxy) -> Resources;
+    /// All resources of `proxy`; `before` is what it should hold up to now, of which parts may be used again.
+    fn generate(&self, proxy: &Proxy, before: Option<&Resources>) -> Resources;
 }
 
 /// One published snapshot.
@@ -26,51 +26,29 @@ pub struct Generation {
     pub at: Instant,
     generate: Arc<dyn Generate>,
     permits: Arc<Semaphore>,
-    compiled: Mutex<HashMap<String, Vec<Slot>>>,
-}
-
-struct Slot {
-    proxy: Arc<Proxy>,
-    cell: Arc<OnceCell<Arc<Resources>>>,
 }
 
 impl Generation {
-    /// The resources of a proxy, compiled by whoever asks first.
+    /// The resources of a proxy.
     ///
     /// # Errors
     /// When the compile step panicked: a bug, which must not take other proxies with it.
-    pub async fn resources(&self, proxy: &Arc<Proxy>) -> Result<Arc<Resources>, String> {
-        let cell = self.cell(proxy);
-        let resources = cell
-            .get_or_try_init(|| async {
-                let permit = self.permits.clone().acquire_owned().await.map_err(|e| e.to_string())?;
-                let (generate, proxy) = (self.generate.clone(), proxy.clone());
-                let started = Instant::now();
-                let resources = tokio::task::spawn_blocking(move || {
-                    let _permit = permit;
-                    generate.generate(&proxy)
-                })
-                .await
-                .map_err(|e| format!("the compile step failed: {e}"))?;
-                metrics::histogram!("pilot_xds_push_time", "type" => "compile").record(started.elapsed());
-                Ok::<_, String>(Arc::new(resources))
-            })
-            .await?;
-        Ok(resources.clone())
-    }
-
-    fn cell(&self, proxy: &Arc<Proxy>) -> Arc<OnceCell<Arc<Resources>>> {
-        let mut compiled = self.compiled.lock();
-        let slots = compiled.entry(proxy.id.to_string()).or_default();
-        if let Some(slot) = slots.iter().find(|s| s.proxy == *proxy) {
-            return slot.cell.clone();
-        }
-        let cell = Arc::new(OnceCell::new());
-        slots.push(Slot {
-            proxy: proxy.clone(),
-            cell: cell.clone(),
-        });
-        cell
+    pub async fn resources(
+        &self,
+        proxy: &Arc<Proxy>,
+        before: Option<Arc<Resources>>,
+    ) -> Result<Arc<Resources>, String> {
+        let permit = self.permits.clone().acquire_owned().await.map_err(|e| e.to_string())?;
+        let (generate, proxy) = (self.generate.clone(), proxy.clone());
+        let started = Instant::now();
+        let resources = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            generate.generate(&proxy, before.as_deref())
+        })
+        .await
+        .map_err(|e| format!("the compile step failed: {e}"))?;
+        metrics::histogram!("pilot_xds_push_time", "type" => "compile").record(started.elapsed());
+        Ok(Arc::new(resources))
     }
 }
 
@@ -172,7 +150,6 @@ fn generation(number: u64, generate: Arc<dyn Generate>, permits: &Arc<Semaphore>
         at: Instant::now(),
         generate,
         permits: permits.clone(),
-        compiled: Mutex::default(),
     }
 }
 

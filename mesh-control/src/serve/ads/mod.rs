@@ -3,7 +3,7 @@
 //! - [`resources`]: what one proxy should hold, by type and name, with a version (a hash of the bytes) each.
 //! - [`session`]: one stream's state as a pure state machine: what the proxy asked for, holds and refused. Both forms of
 //!   the protocol drive it; [`wire`] translates.
-//! - [`hub`]: publishes snapshots and compiles them once a proxy, off the network threads.
+//! - [`hub`]: publishes snapshots and has them compiled, off the network threads.
 //! - [`server`]: the gRPC service, one task a stream.
 //! - [`node`]: who the proxy says it is, checked against who it has proven to be.
 

@@ -111,7 +111,9 @@ async fn stream<W: Wire>(
 
     let mut snapshots = hub.subscribe();
     let present = snapshots.borrow_and_update().clone();
-    let resources = resources(&present, &proxy, proven).await.map_err(Status::internal)?;
+    let resources = resources(&present, &proxy, proven, None)
+        .await
+        .map_err(Status::internal)?;
     let listed = hub.connected(Connection {
         proxy: proxy.clone(),
         peer,
@@ -132,13 +134,19 @@ async fn stream<W: Wire>(
     Ok(())
 }
 
-async fn resources(snapshot: &Generation, proxy: &Arc<Proxy>, proven: bool) -> Result<Arc<Resources>, String> {
-    let resources = snapshot.resources(proxy).await?;
+async fn resources(
+    snapshot: &Generation,
+    proxy: &Arc<Proxy>,
+    proven: bool,
+    before: Option<Arc<Resources>>,
+) -> Result<Arc<Resources>, String> {
+    let resources = snapshot.resources(proxy, before).await?;
     if proven || resources.of(type_url::SECRET).is_empty() {
         return Ok(resources);
     }
     // Private keys go only to proxies that have proven who they are.
     let mut without = (*resources).clone();
+    // Only gateways have any, all of their own.
     without.of_mut(type_url::SECRET).clear();
     Ok(Arc::new(without))
 }
@@ -177,9 +185,9 @@ impl<W: Wire> Stream<'_, W> {
                         return Ok(());
                     }
                     let snapshot = snapshots.borrow_and_update().clone();
-                    let proxy = proxy.clone();
+                    let (proxy, before) = (proxy.clone(), self.session.resources().clone());
                     compiling = Some(Box::pin(async move {
-                        let resources = resources(&snapshot, &proxy, proven).await;
+                        let resources = resources(&snapshot, &proxy, proven, Some(before)).await;
                         (snapshot, resources)
                     }));
                 }

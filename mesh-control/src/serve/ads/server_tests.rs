@@ -28,7 +28,7 @@ const WAIT: Duration = Duration::from_secs(30);
 struct Table(Vec<(&'static str, &'static str, &'static str)>);
 
 impl Generate for Table {
-    fn generate(&self, _: &Proxy) -> Resources {
+    fn generate(&self, _: &Proxy, _: Option<&Resources>) -> Resources {
         let mut out = Resources::default();
         for (type_url, name, version) in &self.0 {
             let body = Any {
@@ -36,7 +36,7 @@ impl Generate for Table {
                 value: format!("{name}={version}").into_bytes(),
             };
             out.of_mut(type_url)
-                .insert((*name).to_owned(), Resource::new(body, version));
+                .insert((*name).into(), Resource::new(body, version));
         }
         out
     }
@@ -419,12 +419,12 @@ struct Slow(std::sync::mpsc::Receiver<()>);
 struct SlowTable(parking_lot::Mutex<Slow>);
 
 impl Generate for SlowTable {
-    fn generate(&self, proxy: &Proxy) -> Resources {
+    fn generate(&self, proxy: &Proxy, before: Option<&Resources>) -> Resources {
         if proxy.id.pod == "slow" {
             // Fails when the test has ended, which ends the wait too.
             let _ = self.0.lock().0.recv();
         }
-        Table(vec![(CLUSTER, "a", "2")]).generate(proxy)
+        Table(vec![(CLUSTER, "a", "2")]).generate(proxy, before)
     }
 }
 

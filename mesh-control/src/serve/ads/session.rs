@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use mesh_api::envoy::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
 
-use super::resources::{Resource, Resources, wildcard_by_default};
+use super::resources::{Name, Resource, Resources, wildcard_by_default};
 use super::watch::{Held, Outcome, Watch};
 
 /// Listeners and routes wait at most this long for the proxy to take new clusters with their endpoints.
@@ -46,9 +46,9 @@ pub struct Push {
     /// To be echoed by the proxy.
     pub nonce: u64,
     /// New and changed resources.
-    pub upserts: Vec<(String, Resource)>,
+    pub upserts: Vec<(Name, Resource)>,
     /// Names that are gone (or that were asked for and are not there).
-    pub removed: Vec<String>,
+    pub removed: Vec<Name>,
 }
 
 /// A refusal, for logs and metrics.
@@ -70,7 +70,7 @@ pub struct Session {
     next_nonce: u64,
     started: Instant,
     /// New clusters whose endpoints the proxy has yet to ask for.
-    awaited: BTreeSet<String>,
+    awaited: BTreeSet<Name>,
     hold_until: Option<Instant>,
     refusals: Vec<Refusal>,
 }
@@ -101,6 +101,14 @@ impl Session {
 
     /// The proxy should hold these from now on.
     pub fn update(&mut self, resources: Arc<Resources>, now: Instant) -> Vec<Push> {
+        for (type_url, watch) in &mut self.watches {
+            let names = self.resources.differing(&resources, type_url);
+            let (old, new) = (self.resources.of(type_url), resources.of(type_url));
+            if names.iter().any(|n| old.contains_key(n) != new.contains_key(n)) {
+                watch.all_asked = None;
+            }
+            watch.look_at(names);
+        }
         self.resources = resources;
         let endpoints = self.resources.of(ENDPOINT);
         self.awaited.retain(|n| endpoints.contains_key(n));
@@ -120,31 +128,39 @@ impl Session {
     }
 
     /// Everything that the proxy should hold has been asked for, sent and answered.
-    pub fn settled(&self, now: Instant) -> bool {
+    pub fn settled(&mut self, now: Instant) -> bool {
         let quiet = |t: &String| self.clear(t, now) && self.gone(t).is_empty();
         self.watches.keys().all(quiet) && self.asked(CLUSTER, ENDPOINT) && self.asked(LISTENER, ROUTE)
     }
 
     /// What resources of one type name of another is asked for only when they have been taken. A proxy that has refused
     /// one of them may never ask.
-    fn asked(&self, by: &str, named: &str) -> bool {
+    fn asked(&mut self, by: &str, named: &str) -> bool {
         let Some(by) = self.watches.get(by).filter(|w| w.rejected.is_empty()) else {
             return true;
         };
-        let watch = self.watches.get(named);
-        let mut wanted = self.resources.of(named).keys();
-        by.held.is_empty() || wanted.all(|name| watch.is_some_and(|w| w.wants(name)))
+        if by.held.is_empty() {
+            return true;
+        }
+        let wanted = self.resources.of(named);
+        let Some(watch) = self.watches.get_mut(named) else {
+            return wanted.is_empty();
+        };
+        let known = watch.all_asked;
+        let all = known.unwrap_or_else(|| wanted.keys().all(|name| watch.wants(name)));
+        watch.all_asked = Some(all);
+        all
     }
 
     /// What the proxy holds of a type, as far as this stream knows the bytes.
-    pub fn held(&self, type_url: &str) -> Vec<(String, Resource)> {
+    pub fn held(&self, type_url: &str) -> Vec<(Name, Resource)> {
         let held = self.watches.get(type_url).into_iter().flat_map(|w| &w.held);
-        held.filter_map(|(n, h)| Some((n.clone(), h.resource.clone()?)))
+        held.filter_map(|(n, h)| Some((n.clone(), h.resource()?.clone())))
             .collect()
     }
 
     /// Names (not by wildcard) that the proxy asked for.
-    pub fn names(&self, type_url: &str) -> Option<&BTreeSet<String>> {
+    pub fn names(&self, type_url: &str) -> Option<&BTreeSet<Name>> {
         self.watches.get(type_url).map(|w| &w.names)
     }
 
@@ -155,7 +171,8 @@ impl Session {
 
     /// Types asked for, each with the number of resources held and refused, and whether an answer is awaited.
     pub fn overview(&self, now: Instant) -> BTreeMap<String, (usize, Vec<String>, bool)> {
-        let one = |w: &Watch| (w.held.len(), w.rejected.keys().cloned().collect(), !w.idle(now));
+        let names = |w: &Watch| w.rejected.keys().map(|n| n.to_string()).collect();
+        let one = |w: &Watch| (w.held.len(), names(w), !w.idle(now));
         self.watches.iter().map(|(t, w)| (t.clone(), one(w))).collect()
     }
 
@@ -168,6 +185,7 @@ impl Session {
             let outcome = watch.answered(nonce, ask.error.is_none());
             self.note(&type_url, &outcome, ask.error);
         }
+        let wanted = self.resources.of(&type_url);
         let watch = self.watches.entry(type_url.clone()).or_default();
         for name in &ask.unsubscribe {
             watch.unsubscribe(name);
@@ -176,23 +194,31 @@ impl Session {
             || (first && ask.subscribe.is_empty() && wildcard_by_default(&type_url));
         let fresh_wildcard = everything && !watch.wildcard;
         watch.wildcard |= everything;
-        watch.names.extend(ask.subscribe.iter().filter(|n| *n != "*").cloned());
+        let shared = |name: String| {
+            wanted
+                .entry(&name)
+                .map_or_else(|| Name::from(&*name), |(name, _)| name.clone())
+        };
+        let named = ask.subscribe.into_iter().filter(|n| n != "*");
+        let mut names: BTreeSet<Name> = named.map(shared).collect();
+        if fresh_wildcard || !names.is_empty() {
+            watch.all_asked = None;
+        }
+        watch.names.extend(names.iter().cloned());
+        watch.look_at(names.iter().cloned());
         if first {
             for (name, version) in ask.initial {
                 if watch.wants(&name) {
-                    let held = Held {
-                        version: version.into(),
-                        resource: None,
-                    };
-                    watch.held.insert(name, held);
+                    watch.held.insert(shared(name), Held::Told(version.into()));
                 }
             }
         }
         let comes_back = first && !watch.held.is_empty();
+        if fresh_wildcard || comes_back {
+            watch.look_at_all(wanted);
+        }
 
         // Asked for by name: answered now, except what a returning proxy holds already; that goes in order, by `pump`.
-        let wanted = self.resources.of(&type_url);
-        let mut names: BTreeSet<String> = ask.subscribe.into_iter().filter(|n| n != "*").collect();
         if fresh_wildcard && !comes_back {
             names.extend(wanted.keys().cloned());
         }
@@ -217,7 +243,7 @@ impl Session {
 
     fn note(&mut self, type_url: &str, outcome: &Outcome, error: Option<String>) {
         let names: Vec<String> = match outcome {
-            Outcome::Refused(names) => names.iter().map(|(n, _)| n.clone()).collect(),
+            Outcome::Refused(names) => names.iter().map(|(n, _)| n.to_string()).collect(),
             Outcome::Split(_) => Vec::new(),
             Outcome::Accepted | Outcome::Unknown => return,
         };
@@ -293,7 +319,7 @@ impl Session {
             .is_none_or(|w| w.idle(now) && !w.has_due(self.resources.of(type_url)))
     }
 
-    fn gone(&self, type_url: &str) -> Vec<String> {
+    fn gone(&self, type_url: &str) -> Vec<Name> {
         let wanted = self.resources.of(type_url);
         self.watches.get(type_url).map(|w| w.gone(wanted)).unwrap_or_default()
     }
@@ -319,7 +345,7 @@ impl Session {
         }
     }
 
-    fn send(&mut self, type_url: &str, names: Vec<String>, removed: Vec<String>, now: Instant, out: &mut Vec<Push>) {
+    fn send(&mut self, type_url: &str, names: Vec<Name>, removed: Vec<Name>, now: Instant, out: &mut Vec<Push>) {
         if type_url == CLUSTER {
             self.before_clusters(&names);
         }
@@ -336,20 +362,14 @@ impl Session {
 
     /// A new cluster waits in the proxy until its endpoints come. So does a changed one in Envoy, which does not ask for
     /// them again: they are sent again.
-    fn before_clusters(&mut self, names: &[String]) {
-        let held: BTreeSet<String> = self
-            .watches
-            .get(CLUSTER)
-            .map(|w| w.held.keys().cloned().collect())
-            .unwrap_or_default();
-        for name in names {
-            if !self.resources.of(ENDPOINT).contains_key(name) {
-                continue;
-            }
+    fn before_clusters(&mut self, names: &[Name]) {
+        let endpoints = self.resources.of(ENDPOINT);
+        for name in names.iter().filter(|n| endpoints.contains_key(n)) {
+            let held = self.watches.get(CLUSTER).is_some_and(|w| w.held.contains_key(name));
             match self.watches.get_mut(ENDPOINT) {
                 Some(watch) if watch.wants(name) => {
-                    if held.contains(name) {
-                        watch.forced.insert(name.clone());
+                    if held {
+                        watch.force(name.clone());
                     }
                 }
                 _ => {

@@ -17,7 +17,7 @@ fn resources(table: &[(&str, &[(&str, &str)])]) -> Arc<Resources> {
                 value: version.as_bytes().to_vec(),
             };
             out.of_mut(type_url)
-                .insert((*name).to_owned(), Resource::new(body, version));
+                .insert((*name).into(), Resource::new(body, version));
         }
     }
     Arc::new(out)
@@ -94,14 +94,14 @@ impl Proxy {
             if !bad {
                 for (name, resource) in &push.upserts {
                     self.held
-                        .insert((push.type_url.clone(), name.clone()), resource.version.to_string());
+                        .insert((push.type_url.clone(), name.to_string()), resource.version.to_string());
                     let with_endpoints = push.type_url == CLUSTER && name.starts_with("eds");
-                    if with_endpoints && self.follow_endpoints && self.endpoints.insert(name.clone()) {
-                        new.push(name.clone());
+                    if with_endpoints && self.follow_endpoints && self.endpoints.insert(name.to_string()) {
+                        new.push(name.to_string());
                     }
                 }
                 for name in &push.removed {
-                    self.held.remove(&(push.type_url.clone(), name.clone()));
+                    self.held.remove(&(push.type_url.clone(), name.to_string()));
                 }
             }
             let answer = Ask {

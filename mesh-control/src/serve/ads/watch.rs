@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::resources::{ByName, Resource};
+use super::resources::{Name, OfType, Resource};
 
 /// A proxy that has not answered for this long is sent newer configuration all the same.
 const ACK_LIMIT: Duration = Duration::from_secs(5);
@@ -13,17 +13,35 @@ const MOST_IN_FLIGHT: usize = 8;
 
 /// What the proxy holds under one name.
 #[derive(Debug, Clone)]
-pub(super) struct Held {
-    pub(super) version: Arc<str>,
-    /// `None` when the proxy brought it along from an earlier stream.
-    pub(super) resource: Option<Resource>,
+pub(super) enum Held {
+    /// Sent on this stream.
+    Sent(Resource),
+    /// Brought along from an earlier stream, in this version.
+    Told(Box<str>),
+}
+
+impl Held {
+    fn version(&self) -> &str {
+        match self {
+            Held::Sent(resource) => &resource.version,
+            Held::Told(version) => version,
+        }
+    }
+
+    /// `None` when this stream does not know the bytes.
+    pub(super) fn resource(&self) -> Option<&Resource> {
+        match self {
+            Held::Sent(resource) => Some(resource),
+            Held::Told(_) => None,
+        }
+    }
 }
 
 /// A response on its way.
 #[derive(Debug)]
 pub(super) struct Sent {
     /// Name, version sent, and what was held before.
-    upserts: Vec<(String, Arc<str>, Option<Held>)>,
+    upserts: Vec<(Name, Arc<str>, Option<Held>)>,
     at: Instant,
 }
 
@@ -33,9 +51,9 @@ pub(super) enum Outcome {
     /// The proxy has it.
     Accepted,
     /// These names (with their versions) are refused and will not be sent again until they change.
-    Refused(Vec<(String, Arc<str>)>),
+    Refused(Vec<(Name, Arc<str>)>),
     /// Refused as a whole: its halves will be tried, so that one bad resource does not keep the others back.
-    Split(Vec<String>),
+    Split(Vec<Name>),
     /// No such response is on its way: an answer to an older one.
     Unknown,
 }
@@ -43,16 +61,21 @@ pub(super) enum Outcome {
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     pub(super) wildcard: bool,
-    pub(super) names: BTreeSet<String>,
-    pub(super) held: BTreeMap<String, Held>,
-    pub(super) rejected: BTreeMap<String, Arc<str>>,
+    pub(super) names: BTreeSet<Name>,
+    pub(super) held: BTreeMap<Name, Held>,
+    pub(super) rejected: BTreeMap<Name, Arc<str>>,
+    /// Names that may have to be sent or removed. All others are held as they should be, so that a change costs what it
+    /// changes, and not what the proxy holds.
+    unsure: BTreeSet<Name>,
     /// To be sent again although unchanged.
-    pub(super) forced: BTreeSet<String>,
+    forced: BTreeSet<Name>,
+    /// Whether everything that there is was asked for; `None` when nobody has looked since that may have changed.
+    pub(super) all_asked: Option<bool>,
     /// A first request by wildcard is answered even when there is nothing to say.
     pub(super) owes_answer: bool,
     pub(super) last_nonce: u64,
     in_flight: BTreeMap<u64, Sent>,
-    retry: VecDeque<Vec<String>>,
+    retry: VecDeque<Vec<Name>>,
 }
 
 impl Watch {
@@ -70,63 +93,89 @@ impl Watch {
         self.in_flight.values().map(|s| s.at + ACK_LIMIT).max()
     }
 
-    /// Names that are to be sent now, and whether this is all there is.
-    pub(super) fn due(&mut self, wanted: &ByName) -> Vec<String> {
-        while let Some(part) = self.retry.front() {
-            let part: Vec<String> = part.iter().filter(|n| self.differs(n, wanted)).cloned().collect();
-            self.retry.pop_front();
+    /// These names have changed, or their subscription has.
+    pub(super) fn look_at(&mut self, names: impl IntoIterator<Item = Name>) {
+        self.unsure.extend(names);
+    }
+
+    /// Anything may have changed.
+    pub(super) fn look_at_all(&mut self, wanted: OfType<'_>) {
+        self.unsure.extend(wanted.keys().cloned());
+        self.unsure.extend(self.held.keys().cloned());
+    }
+
+    /// To be sent although unchanged.
+    pub(super) fn force(&mut self, name: Name) {
+        self.unsure.insert(name.clone());
+        self.forced.insert(name);
+    }
+
+    /// Names that are to be sent now; they are taken as sent.
+    pub(super) fn due(&mut self, wanted: OfType<'_>) -> Vec<Name> {
+        while let Some(part) = self.retry.pop_front() {
+            let part: Vec<Name> = part.into_iter().filter(|n| self.differs(n, wanted)).collect();
             if !part.is_empty() {
                 return part;
             }
         }
-        let all = wanted.keys().filter(|n| self.wants(n) && self.differs(n, wanted));
-        let all: Vec<String> = all.cloned().collect();
+        let mut due = Vec::new();
+        for name in std::mem::take(&mut self.unsure) {
+            if self.wants(&name) && self.differs(&name, wanted) {
+                due.push(name);
+            } else if self.is_gone(&name, wanted) {
+                self.unsure.insert(name);
+            }
+        }
         self.forced.clear();
-        all
+        due
     }
 
     /// As [`Watch::due`], without taking anything.
-    pub(super) fn has_due(&self, wanted: &ByName) -> bool {
-        self.owes_answer || wanted.keys().any(|n| self.wants(n) && self.differs(n, wanted))
+    pub(super) fn has_due(&self, wanted: OfType<'_>) -> bool {
+        self.owes_answer || self.unsure.iter().any(|n| self.wants(n) && self.differs(n, wanted))
     }
 
     /// Whether the proxy lacks the wanted version and has not refused it.
-    fn differs(&self, name: &str, wanted: &ByName) -> bool {
+    fn differs(&self, name: &str, wanted: OfType<'_>) -> bool {
         let Some(resource) = wanted.get(name) else { return false };
         if self.rejected.get(name) == Some(&resource.version) {
             return false;
         }
-        self.forced.contains(name) || self.held.get(name).is_none_or(|h| h.version != resource.version)
+        self.forced.contains(name) || self.held.get(name).is_none_or(|h| *h.version() != *resource.version)
     }
 
     /// Names that the proxy holds and that are gone.
-    pub(super) fn gone(&self, wanted: &ByName) -> Vec<String> {
-        self.held.keys().filter(|n| !wanted.contains_key(*n)).cloned().collect()
+    pub(super) fn gone(&self, wanted: OfType<'_>) -> Vec<Name> {
+        self.unsure
+            .iter()
+            .filter(|n| self.is_gone(n, wanted))
+            .cloned()
+            .collect()
+    }
+
+    fn is_gone(&self, name: &str, wanted: OfType<'_>) -> bool {
+        self.held.contains_key(name) && !wanted.contains_key(name)
     }
 
     /// Notes what is sent; gives the resources.
     pub(super) fn send(
         &mut self,
         nonce: u64,
-        names: Vec<String>,
-        removed: &[String],
-        wanted: &ByName,
+        names: Vec<Name>,
+        removed: &[Name],
+        wanted: OfType<'_>,
         now: Instant,
-    ) -> Vec<(String, Resource)> {
+    ) -> Vec<(Name, Resource)> {
         let mut upserts = Vec::with_capacity(names.len());
         let mut sent = Vec::with_capacity(names.len());
         for name in names {
-            let Some(resource) = wanted.get(&name).cloned() else {
+            let Some((name, resource)) = wanted.entry(&name) else {
                 continue;
             };
-            let held = Held {
-                version: resource.version.clone(),
-                resource: Some(resource.clone()),
-            };
-            self.rejected.remove(&name);
-            let before = self.held.insert(name.clone(), held);
+            self.rejected.remove(name);
+            let before = self.held.insert(name.clone(), Held::Sent(resource.clone()));
             sent.push((name.clone(), resource.version.clone(), before));
-            upserts.push((name, resource));
+            upserts.push((name.clone(), resource.clone()));
         }
         for name in removed {
             self.held.remove(name);
@@ -154,16 +203,17 @@ impl Watch {
         let mut names = Vec::new();
         for (name, version, before) in sent.upserts {
             // A newer version may be on its way already; then this one does not matter any more.
-            if self.held.get(&name).is_some_and(|h| h.version == version) {
+            if self.held.get(&name).is_some_and(|h| *h.version() == *version) {
                 match before {
                     Some(before) => self.held.insert(name.clone(), before),
                     None => self.held.remove(&name),
                 };
+                self.unsure.insert(name.clone());
                 names.push((name, version));
             }
         }
         if names.len() > 1 {
-            let names: Vec<String> = names.into_iter().map(|(n, _)| n).collect();
+            let names: Vec<Name> = names.into_iter().map(|(n, _)| n).collect();
             let (first, second) = names.split_at(names.len() / 2);
             self.retry.push_front(second.to_vec());
             self.retry.push_front(first.to_vec());
@@ -174,13 +224,14 @@ impl Watch {
     }
 
     pub(super) fn unsubscribe(&mut self, name: &str) {
+        self.all_asked = None;
         if name == "*" {
             self.wildcard = false;
             self.held.retain(|held, _| self.names.contains(held));
             self.rejected.retain(|held, _| self.names.contains(held));
         } else if self.names.remove(name) && self.wildcard {
             // The proxy has forgotten it, and wants it all the same.
-            self.forced.insert(name.to_owned());
+            self.force(name.into());
         } else if !self.wildcard {
             self.held.remove(name);
             self.rejected.remove(name);

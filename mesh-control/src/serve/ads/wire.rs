@@ -6,7 +6,7 @@ use mesh_api::envoy::pb::envoy::config::core::v3::{ControlPlane, Node};
 use mesh_api::envoy::pb::envoy::service::discovery::v3 as xds;
 use sha2::{Digest, Sha256};
 
-use super::resources::{Resource, wildcard_by_default};
+use super::resources::{Name, Resource, wildcard_by_default};
 use super::session::{Ask, Push, Session};
 
 /// One form of the protocol.
@@ -48,17 +48,17 @@ impl Wire for Delta {
     }
 
     fn response(push: Push, _: &Session) -> Option<Self::Response> {
-        let one = |(name, resource): (String, Resource)| xds::Resource {
-            name,
+        let one = |(name, resource): (Name, Resource)| xds::Resource {
+            name: name.to_string(),
             version: resource.version.to_string(),
-            resource: Some((*resource.body).clone()),
+            resource: Some(resource.body.clone()),
             ..Default::default()
         };
         Some(xds::DeltaDiscoveryResponse {
             system_version_info: version(&push.upserts),
             resources: push.upserts.into_iter().map(one).collect(),
             type_url: push.type_url,
-            removed_resources: push.removed,
+            removed_resources: push.removed.iter().map(|n| n.to_string()).collect(),
             nonce: push.nonce.to_string(),
             control_plane: control_plane(),
             ..Default::default()
@@ -89,11 +89,10 @@ impl Wire for StateOfTheWorld {
             metrics::counter!("pilot_xds_expired_nonce").increment(1);
             (Vec::new(), Vec::new())
         } else {
-            let new = names.difference(before).cloned();
-            (
-                new.chain(everything.then(|| "*".to_owned())).collect(),
-                before.difference(&names).cloned().collect(),
-            )
+            let old = before.iter().filter(|n| !names.contains(&***n)).map(|n| n.to_string());
+            let old = old.collect();
+            let new = names.into_iter().filter(|n| !before.contains(&**n));
+            (new.chain(everything.then(|| "*".to_owned())).collect(), old)
         };
         Ask {
             nonce,
@@ -116,7 +115,7 @@ impl Wire for StateOfTheWorld {
         };
         Some(xds::DiscoveryResponse {
             version_info: version(&resources),
-            resources: resources.into_iter().map(|(_, r)| (*r.body).clone()).collect(),
+            resources: resources.into_iter().map(|(_, r)| r.body.clone()).collect(),
             type_url: push.type_url,
             nonce: push.nonce.to_string(),
             control_plane: control_plane(),
@@ -137,7 +136,7 @@ fn control_plane() -> Option<ControlPlane> {
 }
 
 /// One version for several resources.
-fn version(resources: &[(String, Resource)]) -> String {
+fn version(resources: &[(Name, Resource)]) -> String {
     let mut hash = Sha256::new();
     for (name, resource) in resources {
         for part in [name.as_bytes(), resource.version.as_bytes()] {

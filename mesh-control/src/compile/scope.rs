@@ -1,0 +1,95 @@
+//! What the outbound side of a sidecar depends on. Sidecars with the same scope are sent the same resources for it, which
+//! are compiled once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use mesh_api::envoy::ProtoValue;
+use mesh_api::envoy::pb::google::protobuf::value::Kind;
+use mesh_api::names::{NodeId, NodeKind};
+
+use super::Proxy;
+use super::context::Context;
+use crate::store::Store;
+
+/// Metadata of a node that make a difference.
+const METADATA: [&str; 3] = ["CLUSTER_ID", "DNS_CAPTURE", "INTERCEPTION_MODE"];
+
+/// All that [`super::shared`] knows of a proxy, so that nothing else can get in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Scope {
+    namespace: String,
+    /// Those that some rule asks for.
+    labels: BTreeMap<String, String>,
+    metadata: BTreeMap<&'static str, String>,
+    ipv6: bool,
+    /// Whether it has an address of IPv4, and of IPv6.
+    families: (bool, bool),
+    istio_peer_exchange: bool,
+    /// Own addresses that headless services lead to: there is no listener for these.
+    addresses: BTreeSet<String>,
+}
+
+impl Scope {
+    /// The scope of a sidecar; `None` for a gateway.
+    pub fn of(store: &Store, proxy: &Proxy) -> Option<Self> {
+        if proxy.is_gateway() {
+            return None;
+        }
+        let ctx = Context::new(store, proxy);
+        let asked = store.client_labels().iter();
+        let labels = asked.filter_map(|key| Some((key.clone(), ctx.labels.get(key)?.clone())));
+        let metadata = METADATA.into_iter();
+        Some(Scope {
+            namespace: ctx.namespace.to_owned(),
+            labels: labels.collect(),
+            metadata: metadata
+                .filter_map(|key| Some((key, proxy.meta(key)?.to_owned())))
+                .collect(),
+            ipv6: proxy.id.ip.is_ipv6(),
+            families: ctx.families,
+            istio_peer_exchange: proxy.istio_peer_exchange,
+            addresses: ctx
+                .addresses
+                .iter()
+                .filter(|a| store.is_headless_address(a))
+                .cloned()
+                .collect(),
+        })
+    }
+
+    /// A proxy that stands for all of the scope. No Pod has an empty name.
+    pub(super) fn proxy(&self) -> Proxy {
+        let ip = if self.ipv6 {
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+        } else {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+        };
+        let id = NodeId {
+            kind: NodeKind::Sidecar,
+            ip,
+            pod: String::new(),
+            namespace: self.namespace.clone(),
+            domain: String::new(),
+        };
+        let mut proxy = Proxy::new(id, self.labels.clone());
+        proxy.istio_peer_exchange = self.istio_peer_exchange;
+        let text = |text: &String| ProtoValue {
+            kind: Some(Kind::StringValue(text.clone())),
+        };
+        let metadata = self
+            .metadata
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), text(value)));
+        proxy.metadata.fields.extend(metadata);
+        proxy
+    }
+
+    pub(super) fn families(&self) -> (bool, bool) {
+        self.families
+    }
+
+    pub(super) fn addresses(&self) -> &BTreeSet<String> {
+        &self.addresses
+    }
+}
