@@ -42,7 +42,9 @@ pub fn parse(text: &str) -> anyhow::Result<Bootstrap> {
 /// allocated beside them and lives on would keep their pages.
 fn from_json(value: serde_json::Value) -> anyhow::Result<Bootstrap> {
     let read = move || Json::new().from_value::<Bootstrap>(value).map(|b| b.encode_to_vec());
-    let bytes = std::thread::spawn(read).join().map_err(|_| anyhow::anyhow!("the reader of bootstraps ended early"))??;
+    let bytes = std::thread::spawn(read)
+        .join()
+        .map_err(|_| anyhow::anyhow!("the reader of bootstraps ended early"))??;
     Ok(Bootstrap::decode(bytes.as_slice())?)
 }
 

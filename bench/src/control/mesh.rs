@@ -104,7 +104,7 @@ spec:
         (number >> 8) & 255,
         number & 255
     );
-    if number % WITH_RULES == 0 {
+    if number.is_multiple_of(WITH_RULES) {
         let _ = write!(
             text,
             "---
