@@ -26,6 +26,7 @@ pub struct Scope {
     /// Whether it has an address of IPv4, and of IPv6.
     families: (bool, bool),
     istio_peer_exchange: bool,
+    istio_network_filters: bool,
     /// Own addresses that headless services lead to: there is no listener for these.
     addresses: BTreeSet<String>,
 }
@@ -49,6 +50,7 @@ impl Scope {
             ipv6: proxy.id.ip.is_ipv6(),
             families: ctx.families,
             istio_peer_exchange: proxy.istio_peer_exchange,
+            istio_network_filters: proxy.istio_network_filters,
             addresses: ctx
                 .addresses
                 .iter()
@@ -74,6 +76,7 @@ impl Scope {
         };
         let mut proxy = Proxy::new(id, self.labels.clone());
         proxy.istio_peer_exchange = self.istio_peer_exchange;
+        proxy.istio_network_filters = self.istio_network_filters;
         let text = |text: &String| ProtoValue {
             kind: Some(Kind::StringValue(text.clone())),
         };
