@@ -4,11 +4,10 @@
 //! This walks the encoded bytes beside the descriptors and sorts the entries of every map, inside typed `Any` values too.
 //! Only the control plane needs it (versions are hashes of these bytes), so the proxy need not keep the descriptors.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 use prost::Message;
-use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint};
+use prost::encoding::{WireType, decode_key, decode_varint};
 use prost_reflect::{DescriptorPool, Kind, MessageDescriptor};
 
 use super::Any;
@@ -16,12 +15,18 @@ use super::json::Json;
 
 /// Encodes a message canonically.
 pub fn encode<M: Message + prost::Name>(json: &Json, message: &M) -> Vec<u8> {
-    let bytes = message.encode_to_vec();
+    let mut bytes = message.encode_to_vec();
     let plans = json.plans();
-    match plans.of(&M::full_name()) {
-        Some(plan) => plans.rewrite(plan, &bytes).unwrap_or(bytes),
-        None => bytes,
+    if let Some(plan) = plans.of(&M::full_name()) {
+        let mut sorter = Sorter {
+            plans,
+            entries: Vec::new(),
+            scratch: Vec::new(),
+        };
+        // Bytes inside an `Any` that are no such message stay as they are from there on.
+        let _ = sorter.sort(plan, &mut bytes);
     }
+    bytes
 }
 
 /// Packs a message into an [`Any`] with canonical bytes.
@@ -109,75 +114,96 @@ impl Plans {
     fn of(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).copied()
     }
+}
 
-    /// Rewrites encoded bytes; `None` when they do not parse, and the caller keeps them as they are.
-    fn rewrite(&self, plan: usize, mut input: &[u8]) -> Option<Vec<u8>> {
-        let plan = self.plans.get(plan)?;
-        let mut out = Vec::with_capacity(input.len());
-        // Entries of the map field that is being read: prost writes them next to each other.
-        let mut entries: Vec<Cow<'_, [u8]>> = Vec::new();
+/// Sorts in place: the order of entries changes no length, so nothing around them changes either.
+struct Sorter<'a> {
+    plans: &'a Plans,
+    /// Entries of the maps that are being read, those of inner messages last.
+    entries: Vec<Entry>,
+    scratch: Vec<u8>,
+}
+
+/// Where an entry of a map stands.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    start: usize,
+    payload: usize,
+    end: usize,
+}
+
+impl Sorter<'_> {
+    /// Sorts the maps of a message; `None` when its bytes do not parse.
+    fn sort(&mut self, plan: usize, bytes: &mut [u8]) -> Option<()> {
+        let plans = self.plans;
+        let plan = plans.plans.get(plan)?;
+        let base = self.entries.len();
+        // The map field that is being read: prost writes its entries next to each other.
         let mut entries_of = 0;
         // The type inside an `Any`, which comes before the bytes.
         let mut any_inner = None;
-        while !input.is_empty() {
-            let start = input;
+        let mut at = 0;
+        while at < bytes.len() {
+            let start = at;
+            let mut input = &bytes[at..];
             let (number, wire) = decode_key(&mut input).ok()?;
-            if number != entries_of {
-                flush(&mut out, &mut entries, entries_of);
+            let length = if wire == WireType::LengthDelimited {
+                Some(usize::try_from(decode_varint(&mut input).ok()?).ok()?)
+            } else {
+                skip_scalar(wire, &mut input)?;
+                None
+            };
+            let payload = bytes.len() - input.len();
+            if entries_of != 0 && number != entries_of {
+                self.flush(base, bytes);
                 entries_of = 0;
             }
-            if wire != WireType::LengthDelimited {
-                skip_scalar(wire, &mut input)?;
-                out.extend_from_slice(&start[..start.len() - input.len()]);
+            let Some(length) = length else {
+                at = payload;
                 continue;
-            }
-            let length = usize::try_from(decode_varint(&mut input).ok()?).ok()?;
-            let payload = input.get(..length)?;
-            input = &input[length..];
+            };
+            let end = payload.checked_add(length)?;
+            let content = bytes.get_mut(payload..end)?;
+            at = end;
             if plan.any && number == 1 {
-                let url = std::str::from_utf8(payload).ok()?;
-                any_inner = self.of(url.rsplit('/').next().unwrap_or(url));
+                let url = std::str::from_utf8(content).ok()?;
+                any_inner = plans.of(url.rsplit('/').next().unwrap_or(url));
             }
             let field = plan.fields.iter().find(|(n, _)| *n == number).map(|(_, f)| *f);
-            let map = field.is_some_and(|f| f.map);
             let inner = match field {
                 Some(field) => field.inner,
                 None if plan.any && number == 2 => any_inner,
                 None => None,
             };
-            match inner {
-                None if !map => out.extend_from_slice(&start[..start.len() - input.len()]),
-                inner => {
-                    let payload = match inner {
-                        Some(inner) => Cow::Owned(self.rewrite(inner, payload)?),
-                        None => Cow::Borrowed(payload),
-                    };
-                    if map {
-                        entries_of = number;
-                        entries.push(payload);
-                    } else {
-                        put(&mut out, number, &payload);
-                    }
-                }
+            if let Some(inner) = inner {
+                self.sort(inner, content)?;
+            }
+            if field.is_some_and(|f| f.map) {
+                entries_of = number;
+                self.entries.push(Entry { start, payload, end });
             }
         }
-        flush(&mut out, &mut entries, entries_of);
-        Some(out)
+        self.flush(base, bytes);
+        Some(())
     }
-}
 
-fn flush(out: &mut Vec<u8>, entries: &mut Vec<Cow<'_, [u8]>>, number: u32) {
-    // A map entry starts with its key, so the order of entries is the order of their bytes.
-    entries.sort();
-    for entry in entries.drain(..) {
-        put(out, number, &entry);
+    /// Brings the entries from `base` on into their order.
+    fn flush(&mut self, base: usize, bytes: &mut [u8]) {
+        let entries = &mut self.entries[base..];
+        if let (Some(first), Some(last)) = (entries.first().copied(), entries.last().copied()) {
+            // A map entry starts with its key, so the order of entries is the order of their bytes.
+            let content = |entry: &Entry| &bytes[entry.payload..entry.end];
+            if !entries.is_sorted_by_key(content) {
+                entries.sort_by(|a, b| content(a).cmp(content(b)));
+                self.scratch.clear();
+                for entry in entries {
+                    self.scratch.extend_from_slice(&bytes[entry.start..entry.end]);
+                }
+                bytes[first.start..last.end].copy_from_slice(&self.scratch);
+            }
+        }
+        self.entries.truncate(base);
     }
-}
-
-fn put(out: &mut Vec<u8>, number: u32, payload: &[u8]) {
-    encode_key(number, WireType::LengthDelimited, out);
-    encode_varint(payload.len() as u64, out);
-    out.extend_from_slice(payload);
 }
 
 fn skip_scalar(wire: WireType, input: &mut &[u8]) -> Option<()> {
@@ -220,6 +246,13 @@ mod tests {
             other.rotate_left(shift);
             assert_eq!(first, pack(&json, &metadata(&other)));
         }
+        let around = |inner: Any| Metadata {
+            typed_filter_metadata: keys.iter().map(|k| ((*k).to_owned(), inner.clone())).collect(),
+            ..Metadata::default()
+        };
+        let unsorted = |_| around(crate::envoy::pack(&metadata(&keys)));
+        let nested: Vec<Any> = (0..8).map(unsorted).map(|m| pack(&json, &m)).collect();
+        assert!(nested.iter().all(|m| *m == pack(&json, &around(first.clone()))));
         let back: Metadata = crate::envoy::unpack(&first).expect("canonical bytes still decode");
         assert_eq!(back, metadata(&keys));
     }

@@ -98,13 +98,14 @@ fn workload_text(ctx: &Context<'_>, workload: &Workload) -> String {
         "latest" => "",
         other => other,
     };
-    format!(
-        "{};{};{};{revision};{}",
-        workload.owner,
-        workload.namespace,
+    let parts = [
+        &*workload.owner,
+        &workload.namespace,
         workload.canonical_name(),
+        revision,
         ctx.proxy.meta("CLUSTER_ID").unwrap_or("Kubernetes"),
-    )
+    ];
+    parts.join(";")
 }
 
 /// The criteria under which an endpoint with a sidecar is found.

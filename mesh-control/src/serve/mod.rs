@@ -19,7 +19,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use mesh_api::ca::istio_certificate_service_server::IstioCertificateServiceServer;
-use mesh_api::envoy::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -39,8 +38,6 @@ use model::Model;
 const GOODBYE: Duration = Duration::from_secs(3);
 /// A dead peer is noticed after this long.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// A proxy that comes back lists everything that it holds.
-const MAX_REQUEST: usize = 64 << 20;
 
 /// What `mesh-control serve` is told.
 #[derive(Debug, Clone)]
@@ -172,7 +169,7 @@ fn router(ads: Ads, ca: CertificateService) -> Router {
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .add_service(AggregatedDiscoveryServiceServer::new(ads).max_decoding_message_size(MAX_REQUEST))
+        .add_service(ads)
         .add_service(IstioCertificateServiceServer::new(ca))
 }
 

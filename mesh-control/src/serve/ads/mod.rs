@@ -4,9 +4,10 @@
 //! - [`session`]: one stream's state as a pure state machine: what the proxy asked for, holds and refused. Both forms of
 //!   the protocol drive it; [`wire`] translates.
 //! - [`hub`]: publishes snapshots and has them compiled, off the network threads.
-//! - [`server`]: the gRPC service, one task a stream.
+//! - [`server`]: one task a stream; [`grpc`] brings it onto the wire in small pieces.
 //! - [`node`]: who the proxy says it is, checked against who it has proven to be.
 
+mod grpc;
 pub mod hub;
 pub mod node;
 pub mod resources;

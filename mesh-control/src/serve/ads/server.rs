@@ -1,24 +1,21 @@
 //! The gRPC service: one task a stream, so that a slow proxy keeps nobody else waiting.
 
 use std::collections::VecDeque;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use mesh_api::envoy::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryService;
-use mesh_api::envoy::pb::envoy::service::discovery::v3::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-};
 use mesh_api::envoy::type_url;
 use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Status};
 use tracing::{debug, error, info, warn};
 
+use super::grpc::{Outgoing, Requests, Responses};
 use super::hub::{Connected, Connection, Generation, Hub};
 use super::node;
 use super::resources::{Resources, short_name};
 use super::session::{Push, Session};
-use super::wire::{Delta, StateOfTheWorld, Wire};
+use super::wire::Wire;
 use crate::compile::Proxy;
 use crate::serve::ca::caller::{Caller, Callers};
 use crate::serve::ca::service::HOW_TO_PROVE;
@@ -41,35 +38,11 @@ pub struct Ads {
     pub stopping: watch::Receiver<bool>,
 }
 
-#[tonic::async_trait]
-impl AggregatedDiscoveryService for Ads {
-    type StreamAggregatedResourcesStream = ReceiverStream<Result<DiscoveryResponse, Status>>;
-    type DeltaAggregatedResourcesStream = ReceiverStream<Result<DeltaDiscoveryResponse, Status>>;
-
-    async fn stream_aggregated_resources(
-        &self,
-        request: Request<Streaming<DiscoveryRequest>>,
-    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
-        self.accept::<StateOfTheWorld>(request)
-    }
-
-    async fn delta_aggregated_resources(
-        &self,
-        request: Request<Streaming<DeltaDiscoveryRequest>>,
-    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        self.accept::<Delta>(request)
-    }
-}
-
-type Message<W> = Result<<W as Wire>::Response, Status>;
-type Out<W> = mpsc::Sender<Message<W>>;
+type Out = mpsc::Sender<Result<Outgoing, Status>>;
 
 impl Ads {
     #[allow(clippy::result_large_err, reason = "tonic's own error type")]
-    fn accept<W: Wire>(
-        &self,
-        request: Request<Streaming<W::Request>>,
-    ) -> Result<Response<ReceiverStream<Message<W>>>, Status> {
+    pub(super) fn accept<W: Wire>(&self, request: Request<tonic::body::Body>) -> Result<Responses, Status> {
         let peer = request.remote_addr().map(|a| a.to_string()).unwrap_or_default();
         let caller = self.callers.prove(&request).and_then(|caller| match caller {
             None if self.proof_required => Err(Status::unauthenticated(HOW_TO_PROVE)),
@@ -81,7 +54,7 @@ impl Ads {
         let mut stopping = self.stopping.clone();
         tokio::spawn(async move {
             let ended = tokio::select! {
-                ended = stream::<W>(hub, request.into_inner(), caller, peer.clone(), &out) => ended,
+                ended = stream::<W>(hub, Requests::new(request.into_inner()), caller, peer.clone(), &out) => ended,
                 _ = stopping.wait_for(|stop| *stop) => Err(Status::unavailable("the control plane stops")),
             };
             if let Err(status) = ended {
@@ -90,16 +63,16 @@ impl Ads {
                 let _ = out.try_send(Err(status));
             }
         });
-        Ok(Response::new(ReceiverStream::new(responses)))
+        Ok(Responses::new(responses))
     }
 }
 
 async fn stream<W: Wire>(
     hub: Arc<Hub>,
-    mut requests: Streaming<W::Request>,
+    mut requests: Requests<W::Request>,
     caller: Option<Caller>,
     peer: String,
-    out: &Out<W>,
+    out: &Out,
 ) -> Result<(), Status> {
     let Some(first) = requests.message().await? else {
         return Ok(());
@@ -127,6 +100,7 @@ async fn stream<W: Wire>(
         out,
         listed,
         present,
+        wire: PhantomData,
     };
     stream.request(first).await?;
     stream.run(requests, &mut snapshots, proven).await?;
@@ -153,15 +127,16 @@ async fn resources(
 
 struct Stream<'a, W: Wire> {
     session: Session,
-    out: &'a Out<W>,
+    out: &'a Out,
     listed: Connected,
     present: Arc<Generation>,
+    wire: PhantomData<W>,
 }
 
 impl<W: Wire> Stream<'_, W> {
     async fn run(
         &mut self,
-        mut requests: Streaming<W::Request>,
+        mut requests: Requests<W::Request>,
         snapshots: &mut watch::Receiver<Arc<Generation>>,
         proven: bool,
     ) -> Result<(), Status> {

@@ -13,7 +13,6 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Code, Request, Status, Streaming};
 use xds::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
-use xds::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
 
 use super::hub::{Generate, Hub};
 use super::resources::{Resource, Resources};
@@ -64,7 +63,7 @@ impl Server {
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("port");
         let address = listener.local_addr().expect("address");
-        let server = tonic::transport::Server::builder().add_service(AggregatedDiscoveryServiceServer::new(ads));
+        let server = tonic::transport::Server::builder().add_service(ads);
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         Server {
             hub,

@@ -204,7 +204,12 @@ impl Session {
         if fresh_wildcard || !names.is_empty() {
             watch.all_asked = None;
         }
-        watch.names.extend(names.iter().cloned());
+        if watch.names.is_empty() {
+            // As dense as it was built.
+            watch.names = names.clone();
+        } else {
+            watch.names.extend(names.iter().cloned());
+        }
         watch.look_at(names.iter().cloned());
         if first {
             for (name, version) in ask.initial {

@@ -168,14 +168,24 @@ impl Watch {
     ) -> Vec<(Name, Resource)> {
         let mut upserts = Vec::with_capacity(names.len());
         let mut sent = Vec::with_capacity(names.len());
+        let first = self.held.is_empty();
         for name in names {
             let Some((name, resource)) = wanted.entry(&name) else {
                 continue;
             };
             self.rejected.remove(name);
-            let before = self.held.insert(name.clone(), Held::Sent(resource.clone()));
+            let before = if first {
+                None
+            } else {
+                self.held.insert(name.clone(), Held::Sent(resource.clone()))
+            };
             sent.push((name.clone(), resource.version.clone(), before));
             upserts.push((name.clone(), resource.clone()));
+        }
+        if first {
+            // Built in one go a map takes half the room of one that grew.
+            let one = |(name, resource): &(Name, Resource)| (name.clone(), Held::Sent(resource.clone()));
+            self.held = upserts.iter().map(one).collect();
         }
         for name in removed {
             self.held.remove(name);

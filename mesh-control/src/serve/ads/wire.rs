@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 
 use mesh_api::envoy::pb::envoy::config::core::v3::{ControlPlane, Node};
 use mesh_api::envoy::pb::envoy::service::discovery::v3 as xds;
+use prost::Message;
 use sha2::{Digest, Sha256};
 
+use super::grpc::Outgoing;
 use super::resources::{Name, Resource, wildcard_by_default};
 use super::session::{Ask, Push, Session};
 
@@ -13,15 +15,15 @@ use super::session::{Ask, Push, Session};
 pub(super) trait Wire: Send + 'static {
     /// What it is called in logs and by tools.
     const NAME: &'static str;
+    /// The last part of the method's path.
+    const METHOD: &'static str;
     /// The proxy's message.
-    type Request: Send + 'static;
-    /// Ours.
-    type Response: Send + 'static;
+    type Request: Message + Default + 'static;
 
     fn node(request: &Self::Request) -> Option<&Node>;
     fn ask(request: Self::Request, session: &Session) -> Ask;
     /// `None` when this form has no words for it; then it counts as answered.
-    fn response(push: Push, session: &Session) -> Option<Self::Response>;
+    fn response(push: Push, session: &Session) -> Option<Outgoing>;
 }
 
 pub(super) enum Delta {}
@@ -29,8 +31,8 @@ pub(super) enum StateOfTheWorld {}
 
 impl Wire for Delta {
     const NAME: &'static str = "delta";
+    const METHOD: &'static str = "DeltaAggregatedResources";
     type Request = xds::DeltaDiscoveryRequest;
-    type Response = xds::DeltaDiscoveryResponse;
 
     fn node(request: &Self::Request) -> Option<&Node> {
         request.node.as_ref()
@@ -47,29 +49,27 @@ impl Wire for Delta {
         }
     }
 
-    fn response(push: Push, _: &Session) -> Option<Self::Response> {
-        let one = |(name, resource): (Name, Resource)| xds::Resource {
-            name: name.to_string(),
-            version: resource.version.to_string(),
-            resource: Some(resource.body.clone()),
-            ..Default::default()
-        };
-        Some(xds::DeltaDiscoveryResponse {
+    fn response(push: Push, _: &Session) -> Option<Outgoing> {
+        let rest = xds::DeltaDiscoveryResponse {
             system_version_info: version(&push.upserts),
-            resources: push.upserts.into_iter().map(one).collect(),
             type_url: push.type_url,
             removed_resources: push.removed.iter().map(|n| n.to_string()).collect(),
             nonce: push.nonce.to_string(),
             control_plane: control_plane(),
             ..Default::default()
+        };
+        Some(Outgoing {
+            rest: rest.encode_to_vec(),
+            resources: push.upserts,
+            named: true,
         })
     }
 }
 
 impl Wire for StateOfTheWorld {
     const NAME: &'static str = "state of the world";
+    const METHOD: &'static str = "StreamAggregatedResources";
     type Request = xds::DiscoveryRequest;
-    type Response = xds::DiscoveryResponse;
 
     fn node(request: &Self::Request) -> Option<&Node> {
         request.node.as_ref()
@@ -104,7 +104,7 @@ impl Wire for StateOfTheWorld {
         }
     }
 
-    fn response(push: Push, session: &Session) -> Option<Self::Response> {
+    fn response(push: Push, session: &Session) -> Option<Outgoing> {
         // Clusters and listeners always come whole (what is missing is deleted); of the others, only what changed.
         let resources = if wildcard_by_default(&push.type_url) {
             session.held(&push.type_url)
@@ -113,13 +113,17 @@ impl Wire for StateOfTheWorld {
         } else {
             push.upserts
         };
-        Some(xds::DiscoveryResponse {
+        let rest = xds::DiscoveryResponse {
             version_info: version(&resources),
-            resources: resources.into_iter().map(|(_, r)| r.body.clone()).collect(),
             type_url: push.type_url,
             nonce: push.nonce.to_string(),
             control_plane: control_plane(),
             ..Default::default()
+        };
+        Some(Outgoing {
+            rest: rest.encode_to_vec(),
+            resources,
+            named: false,
         })
     }
 }

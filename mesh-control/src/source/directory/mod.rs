@@ -5,21 +5,25 @@
 //! an object that was good before stays in force as it was, as it would in an API server that refuses the change.
 
 mod document;
+mod stamp;
 mod watch;
 mod yaml;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use mesh_api::istio::AnyObject;
 use sha2::{Digest as _, Sha256};
 
 use super::{Diagnostic, Loaded, Places, Severity};
 use document::{Document, Problem};
+use stamp::Stamp;
 
 pub use watch::Watcher;
 pub use yaml::{Lines, lines_of};
@@ -40,7 +44,8 @@ pub struct Directory {
 
 #[derive(Debug)]
 struct File {
-    text: String,
+    /// `None` when it was changed so shortly before that the next change might look the same.
+    stamp: Option<Stamp>,
     sha256: Arc<str>,
     documents: Vec<Document>,
 }
@@ -70,7 +75,7 @@ impl Directory {
     /// Reads what has changed and gives everything.
     pub fn load(&mut self) -> Loaded {
         let mut loaded = Loaded::default();
-        let mut found = BTreeSet::new();
+        let mut found = BTreeMap::new();
         // The folder itself cannot be read: nothing is known, so nothing changes.
         let mut lost: Vec<PathBuf> = Vec::new();
         list(&self.root, 0, &mut found, &mut |path, error| {
@@ -80,16 +85,26 @@ impl Directory {
                 &format!("cannot be read: {error}; what it held before stays in force"),
             ));
         });
-        for path in &found {
-            match read_file(path) {
+        for (path, metadata) in &found {
+            let stamp = Stamp::of(metadata, SystemTime::now());
+            let known = self.files.get_mut(path);
+            if stamp.is_some() && known.as_ref().is_some_and(|f| f.stamp == stamp) {
+                continue;
+            }
+            match read_file(path, metadata) {
                 Ok(text) => {
-                    if self.files.get(path).is_none_or(|f| f.text != text) {
-                        let file = File {
-                            sha256: sha256(&text),
-                            documents: document::read(&text),
-                            text,
-                        };
-                        self.files.insert(path.clone(), file);
+                    let sha256 = sha256(&text);
+                    match known {
+                        Some(known) if known.sha256 == sha256 => known.stamp = stamp,
+                        _ => {
+                            let documents = document::read(&text);
+                            let file = File {
+                                stamp,
+                                sha256,
+                                documents,
+                            };
+                            self.files.insert(path.clone(), file);
+                        }
                     }
                 }
                 Err(error) => loaded.diagnostics.push(whole_file(
@@ -99,7 +114,7 @@ impl Directory {
             }
         }
         self.files
-            .retain(|path, _| found.contains(path) || lost.iter().any(|l| path.starts_with(l)));
+            .retain(|path, _| found.contains_key(path) || lost.iter().any(|l| path.starts_with(l)));
         loaded.files = self.files.iter().map(|(p, f)| (p.clone(), f.sha256.clone())).collect();
         self.collect(&mut loaded);
         loaded.diagnostics.sort();
@@ -242,8 +257,8 @@ fn sha256(text: &str) -> Arc<str> {
         .into()
 }
 
-fn read_file(path: &Path) -> Result<String, String> {
-    let size = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
+fn read_file(path: &Path, metadata: &Metadata) -> Result<String, String> {
+    let size = metadata.len();
     if size > MAX_FILE {
         return Err(format!("it has {size} bytes, more than {MAX_FILE}"));
     }
@@ -252,7 +267,12 @@ fn read_file(path: &Path) -> Result<String, String> {
 }
 
 /// All files below a folder that may hold objects. What cannot be listed is told to `failed`.
-fn list(dir: &Path, depth: usize, out: &mut BTreeSet<PathBuf>, failed: &mut dyn FnMut(&Path, &std::io::Error)) {
+fn list(
+    dir: &Path,
+    depth: usize,
+    out: &mut BTreeMap<PathBuf, Metadata>,
+    failed: &mut dyn FnMut(&Path, &std::io::Error),
+) {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) => return failed(dir, &error),
@@ -266,13 +286,15 @@ fn list(dir: &Path, depth: usize, out: &mut BTreeSet<PathBuf>, failed: &mut dyn 
             continue;
         }
         // Follows links; a file that is gone again is none.
-        let Ok(kind) = std::fs::metadata(&path) else { continue };
-        if kind.is_dir() {
+        let Ok(metadata) = std::fs::metadata(&path) else {
+            continue;
+        };
+        if metadata.is_dir() {
             if depth < MAX_DEPTH {
                 list(&path, depth + 1, out, failed);
             }
-        } else if kind.is_file() && has_objects(&path) {
-            out.insert(path);
+        } else if metadata.is_file() && has_objects(&path) {
+            out.insert(path, metadata);
         }
     }
 }

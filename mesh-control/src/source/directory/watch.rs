@@ -1,6 +1,7 @@
 //! Notices changes in a folder.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -30,7 +31,8 @@ pub struct Watcher {
     seen: Stamp,
 }
 
-type Stamp = BTreeSet<(PathBuf, u64, Option<SystemTime>)>;
+/// Size and time of each file.
+type Stamp = BTreeMap<PathBuf, (u64, Option<SystemTime>)>;
 
 impl Watcher {
     /// Watches from now on.
@@ -100,16 +102,12 @@ fn concerns_us(event: &notify::Event, files: &[PathBuf]) -> bool {
 }
 
 fn stamp(root: &Path, beside: &[PathBuf]) -> Stamp {
-    let mut files = BTreeSet::new();
+    let mut files = BTreeMap::new();
     super::list(root, 0, &mut files, &mut |_, _| {});
-    files.extend(beside.iter().cloned());
-    let one = |path: PathBuf| {
-        let meta = std::fs::metadata(&path).ok();
-        (
-            path,
-            meta.as_ref().map_or(0, std::fs::Metadata::len),
-            meta.and_then(|m| m.modified().ok()),
-        )
-    };
-    files.into_iter().map(one).collect()
+    let one = |meta: Option<&Metadata>| (meta.map_or(0, Metadata::len), meta.and_then(|m| m.modified().ok()));
+    let mut all: Stamp = files.into_iter().map(|(path, meta)| (path, one(Some(&meta)))).collect();
+    for path in beside {
+        all.insert(path.clone(), one(std::fs::metadata(path).ok().as_ref()));
+    }
+    all
 }
