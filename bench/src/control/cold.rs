@@ -14,7 +14,8 @@ use serde::Serialize;
 
 use super::mesh::Mesh;
 
-const REPEAT: usize = 5;
+/// The kernel counts a thread's CPU in ticks of some milliseconds, so single figures are coarse and their mean is not.
+const REPEAT: u32 = 20;
 
 /// Figures of one mesh.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -43,23 +44,23 @@ pub(crate) fn measure(folder: &Path, mesh: &Mesh) -> Result<Cold> {
         loaded.diagnostics[0]
     );
     let config = MeshSource::new(None, None).load(&mut loaded);
-    let (mut store, mut compiling, mut packing) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut store, mut compiling, mut packing) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
     let (mut resources, mut bytes) = (0, 0);
     for _ in 0..REPEAT {
         let (indexed, took) = timed(|| Store::build(loaded.objects.iter().cloned(), config.clone()));
-        store.push(took);
+        store += took;
         let (compiled, took) = timed(|| compile(&indexed, &proxy));
-        compiling.push(took);
+        compiling += took;
         let (all, took) = timed(|| packed(&json, &compiled));
-        packing.push(took);
+        packing += took;
         resources = all.values().map(std::collections::BTreeMap::len).sum();
         bytes = all.values().flat_map(|t| t.values()).map(|r| r.any.value.len()).sum();
     }
     Ok(Cold {
         load_ms: ms(load),
-        store_ms: median(store),
-        compile_ms: median(compiling),
-        pack_ms: median(packing),
+        store_ms: ms(store / REPEAT),
+        compile_ms: ms(compiling / REPEAT),
+        pack_ms: ms(packing / REPEAT),
         resources,
         bytes,
     })
@@ -80,9 +81,4 @@ fn cpu() -> Duration {
 
 fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
-}
-
-fn median(mut times: Vec<Duration>) -> f64 {
-    times.sort();
-    times.get(times.len() / 2).copied().map(ms).unwrap_or_default()
 }
