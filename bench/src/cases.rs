@@ -1,5 +1,10 @@
 //! What is measured: each case is data.
 
+mod loads;
+
+pub(crate) use loads::{Load, Pace};
+use loads::{USUAL, http, http2, messages};
+
 /// One configuration of the proxies, and the loads that are run over it.
 #[derive(Debug, Clone)]
 pub(crate) struct Case {
@@ -17,6 +22,8 @@ pub(crate) struct Case {
     pub(crate) loads: Vec<Load>,
     /// Part of a quick run.
     pub(crate) quick: bool,
+    /// Measured only once in a run, as it takes long or its figures hardly vary.
+    pub(crate) once: bool,
 }
 
 /// Proxies in a row.
@@ -50,114 +57,6 @@ pub(crate) enum Chain {
     Sidecar(u32),
 }
 
-/// A load.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Load {
-    /// Requests over kept connections, as fast as they are answered. `streams` at once on each, for HTTP/2.
-    Saturate {
-        connections: u32,
-        streams: u32,
-        body: u32,
-        grpc: bool,
-    },
-    /// Requests at a fixed rate, whatever the answers do; latency counts from when a request was due.
-    Rate { connections: u32, pace: Pace },
-    /// One connection for each request, with its TLS handshake.
-    Handshakes { connections: u32 },
-    /// Bytes in one direction, then in the other, on one connection.
-    Bulk,
-    /// Short messages to and fro.
-    RoundTrips { connections: u32 },
-    /// Connections that carry nothing: only memory is read.
-    Idle { connections: u32 },
-}
-
-/// How fast an open-loop load goes.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Pace {
-    PerSecond(u32),
-    /// Share of what the same process gave under the first [`Load::Saturate`].
-    OfCapacity(f64),
-}
-
-impl Load {
-    /// Whether a quick run has it.
-    pub(crate) const fn is_quick(&self) -> bool {
-        match self {
-            Self::Saturate {
-                connections,
-                streams,
-                body,
-                ..
-            } => *connections * *streams == 64 && *body == USUAL,
-            Self::Rate { pace, .. } => matches!(pace, Pace::PerSecond(_)),
-            Self::Bulk | Self::RoundTrips { .. } => true,
-            Self::Handshakes { .. } | Self::Idle { .. } => false,
-        }
-    }
-
-    /// Short name for tables and the JSON file.
-    pub(crate) fn name(&self) -> String {
-        match self {
-            Self::Saturate {
-                connections,
-                streams,
-                body,
-                grpc,
-            } => {
-                let mut name = format!("{connections} connections");
-                if *streams > 1 {
-                    name.push_str(&format!(" x {streams} streams"));
-                }
-                if *grpc {
-                    name.push_str(", gRPC unary");
-                } else if *body != 1024 {
-                    name.push_str(&format!(", body {}", size(*body)));
-                }
-                name
-            }
-            Self::Rate { pace, .. } => match pace {
-                Pace::PerSecond(rate) => format!("{rate}/s"),
-                Pace::OfCapacity(share) => format!("{:.0} % of capacity", share * 100.0),
-            },
-            Self::Handshakes { connections } => format!("new TLS connections, {connections} at once"),
-            Self::Bulk => "bulk (MiB per s)".to_owned(),
-            Self::RoundTrips { connections } => format!("round trips, {connections} connections"),
-            Self::Idle { connections } => format!("{connections} idle connections"),
-        }
-    }
-}
-
-fn size(bytes: u32) -> String {
-    match bytes {
-        0 => "0".to_owned(),
-        b if b % (1 << 20) == 0 => format!("{} MiB", b >> 20),
-        b if b % (1 << 10) == 0 => format!("{} KiB", b >> 10),
-        b => format!("{b} B"),
-    }
-}
-
-const fn http(connections: u32, body: u32) -> Load {
-    Load::Saturate {
-        connections,
-        streams: 1,
-        body,
-        grpc: false,
-    }
-}
-
-/// The 1 KiB answer that most loads ask for.
-const USUAL: u32 = 1024;
-
-const fn http2(connections: u32, streams: u32, grpc: bool) -> Load {
-    Load::Saturate {
-        connections,
-        streams,
-        body: USUAL,
-        grpc,
-    }
-}
-
 /// The loads of HTTP/1.1: 64 connections first, whose capacity the open loop then takes half of.
 fn usual() -> Vec<Load> {
     let paced = |pace| Load::Rate { connections: 64, pace };
@@ -170,6 +69,16 @@ fn usual() -> Vec<Load> {
     ]
 }
 
+/// Rates up to most of what each can do, for the plot.
+fn sweep() -> Vec<Load> {
+    let shares = [0.05, 0.15, 0.3, 0.45, 0.6, 0.75];
+    let paced = shares.map(|share| Load::Rate {
+        connections: 64,
+        pace: Pace::OfCapacity(share),
+    });
+    [http(64, USUAL)].into_iter().chain(paced).collect()
+}
+
 /// All cases, the most telling first.
 pub(crate) fn all() -> Vec<Case> {
     let case = |name, title, hops, protocol, chain, loads| Case {
@@ -179,11 +88,29 @@ pub(crate) fn all() -> Vec<Case> {
         protocol,
         chain,
         loads,
-        quick: matches!(name, "http1" | "http1-pair" | "http2" | "tcp-pair" | "sidecar-pair"),
+        quick: matches!(
+            name,
+            "http1" | "http1-pair" | "http2" | "tcp-pair" | "sidecar" | "sidecar-pair"
+        ),
+        once: name.starts_with("rates") || matches!(name, "services-1000" | "services-10000" | "idle"),
     };
     let (one, pair, bare) = (Hops::One, Hops::Pair, Chain::Bare);
     let bodies = vec![http(64, 0), http(64, 64 << 10), http(16, 1 << 20)];
-    let two = vec![http2(8, 8, false), http2(8, 8, true), http2(1, 1, true)];
+    let two = vec![
+        http2(8, 8, false),
+        Load::Rate {
+            connections: 8,
+            pace: Pace::PerSecond(1000),
+        },
+        Load::Rate {
+            connections: 8,
+            pace: Pace::OfCapacity(0.5),
+        },
+        http2(8, 8, true),
+        http2(1, 1, true),
+        messages(8, 8, 1),
+        messages(1, 1, 64),
+    ];
     let tcp = vec![
         Load::Bulk,
         Load::RoundTrips { connections: 1 },
@@ -295,6 +222,22 @@ pub(crate) fn all() -> Vec<Case> {
             Protocol::Http1,
             bare,
             vec![Load::Idle { connections: 1000 }],
+        ),
+        case(
+            "rates",
+            "Latency against rate, one hop",
+            one,
+            Protocol::Http1,
+            bare,
+            sweep(),
+        ),
+        case(
+            "rates-pair",
+            "Latency against rate, pair with mutual TLS",
+            pair,
+            Protocol::Http1,
+            bare,
+            sweep(),
         ),
     ]
 }

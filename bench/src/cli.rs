@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use crate::measure::Cores;
 use crate::peers::{Peer, Programs};
 use crate::pki::{Pki, Wrap};
-use crate::{cases, control, floor, instructions, isolate, line, machine, plot, run, table};
+use crate::{cases, control, floor, instructions, isolate, line, machine, plot, run, summary, table};
 
 /// Measure mesh-proxy beside its peers.
 #[derive(Debug, Parser)]
@@ -45,12 +45,18 @@ pub(crate) struct Data {
     /// Only cases whose name contains one of these.
     #[arg(long, value_delimiter = ',')]
     case: Vec<String>,
-    /// How often each is measured; the table shows the median.
+    /// How often each is measured (once with --quick, else three times); the table shows the median.
     #[arg(long)]
     repeat: Option<u32>,
     /// Seconds of each load.
     #[arg(long)]
     seconds: Option<u64>,
+    /// No repetition begins that would end later.
+    #[arg(long, default_value_t = 35)]
+    minutes: u64,
+    /// Show the table of each load too, not only the summary.
+    #[arg(long)]
+    details: bool,
     /// Write all figures as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -67,8 +73,8 @@ pub(crate) struct Instructions {
     /// Another build of mesh-proxy to compare with (`cargo xtask bench instructions --against REV` makes it).
     #[arg(long, value_name = "PROGRAM")]
     against: Option<PathBuf>,
-    /// Requests that are counted, and then twice as many.
-    #[arg(long, default_value_t = 500)]
+    /// Requests that are counted, and then twice as many, in each round.
+    #[arg(long, default_value_t = 200)]
     requests: u32,
 }
 
@@ -151,11 +157,18 @@ fn data(options: &Data) -> Result<()> {
         repeat: options.repeat.unwrap_or(if options.quick { 1 } else { 3 }).max(1),
         seconds: options.seconds.unwrap_or(2).max(1),
         quick: options.quick,
+        limit: std::time::Duration::from_secs(options.minutes * 60),
         programs,
         cores,
     };
     let report = run::run(&chosen, &settings, machine)?;
-    for text in table::lines(&report) {
+    if options.details {
+        for text in table::lines(&report) {
+            line(&text);
+        }
+        line("");
+    }
+    for text in summary::lines(&report) {
         line(&text);
     }
     if let Some(path) = &options.json {

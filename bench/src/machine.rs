@@ -8,7 +8,7 @@ use crate::measure::Cores;
 use crate::peers::Programs;
 
 /// The machine and the programs.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Machine {
     pub(crate) cpu: String,
     pub(crate) cores: usize,
@@ -20,6 +20,10 @@ pub(crate) struct Machine {
     pub(crate) versions: Vec<(String, String)>,
     /// Load average when the run began: other work on the machine is in the figures.
     pub(crate) load_average: String,
+    /// Day of the run, in UTC.
+    pub(crate) date: String,
+    /// Commit of the checkout, with `-dirty` when something is not in it.
+    pub(crate) commit: String,
 }
 
 impl Machine {
@@ -66,12 +70,27 @@ impl Machine {
                 .next()
                 .unwrap_or("?")
                 .to_owned(),
+            date: said("date", &["-u", "+%Y-%m-%d"]),
+            commit: said("git", &["describe", "--always", "--dirty"]),
         }
+    }
+
+    /// Two lines for a plot.
+    pub(crate) fn caption(&self) -> [String; 2] {
+        let versions: Vec<&str> = self.versions.iter().map(|(_, v)| v.as_str()).collect();
+        [
+            format!(
+                "{}, {} cores, Linux {}; {}, commit {}",
+                self.cpu, self.cores, self.kernel, self.date, self.commit
+            ),
+            versions.join("; "),
+        ]
     }
 
     /// Lines for the head of a report.
     pub(crate) fn lines(&self) -> Vec<String> {
         let mut lines = vec![
+            format!("{}, commit {}", self.date, self.commit),
             format!(
                 "{} ({} cores), {} MB, Linux {}; load average {} at the start",
                 self.cpu, self.cores, self.memory_mb, self.kernel, self.load_average
@@ -84,6 +103,13 @@ impl Machine {
         lines.extend(self.versions.iter().map(|(name, version)| format!("{name}: {version}")));
         lines
     }
+}
+
+/// What a program says in one line; nothing if it cannot be asked.
+fn said(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).output().ok();
+    let text = output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned());
+    text.unwrap_or_default()
 }
 
 /// The first line of what a program says that has a word in it.

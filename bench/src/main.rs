@@ -19,6 +19,8 @@ mod plot;
 mod report;
 mod run;
 mod sidecar;
+mod steps;
+mod summary;
 mod table;
 mod upstream;
 

@@ -10,9 +10,13 @@ use crate::machine::Machine;
 use crate::peers::Peer;
 
 /// A whole run.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct Report {
     pub(crate) machine: Machine,
+    /// Of each load.
+    pub(crate) seconds: u64,
+    /// That the run took.
+    pub(crate) minutes: f64,
     pub(crate) rows: Vec<Row>,
 }
 
@@ -51,7 +55,12 @@ impl Row {
     pub(crate) fn median(&self, of: impl Fn(&Sample) -> f64) -> f64 {
         let mut values: Vec<f64> = self.samples.iter().map(of).collect();
         values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied().unwrap_or_default()
+        let middle = |at: usize| values.get(at).copied().unwrap_or_default();
+        if values.len() % 2 == 1 {
+            middle(values.len() / 2)
+        } else {
+            f64::midpoint(middle(values.len() / 2), middle((values.len() / 2).saturating_sub(1)))
+        }
     }
 
     /// Largest over smallest CPU of the repetitions, less one: how far to trust the figure.

@@ -8,16 +8,19 @@ use anyhow::{Context as _, Result, bail};
 use crate::cases::{Case, Hops, Load, Pace, Protocol};
 use crate::cli::scratch;
 use crate::load::h2load::Shape;
-use crate::load::{Outcome, Target, h2load, open, stream, wrk};
+use crate::load::{Outcome, Target, grpc, h2load, open, paced, stream, wrk};
 use crate::machine::Machine;
 use crate::measure::{self, Cores};
 use crate::peers::{self, Peer, Plan, Ports, Process, Programs, Role};
 use crate::pki::Pki;
 use crate::report::{Report, Row, Sample};
+use crate::steps::{Clock, steps};
 use crate::upstream::Upstream;
 
 /// A proxy that does not listen by then will not.
 const START_LIMIT: Duration = Duration::from_secs(90);
+/// Of each load, before it is measured.
+pub(crate) const WARM: Duration = Duration::from_millis(300);
 
 /// How to run.
 pub(crate) struct Settings {
@@ -25,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) repeat: u32,
     pub(crate) seconds: u64,
     pub(crate) quick: bool,
+    /// No repetition begins that would end later than this after the start; each case is measured once in any event.
+    pub(crate) limit: Duration,
     pub(crate) programs: Programs,
     pub(crate) cores: Cores,
 }
@@ -49,26 +54,41 @@ pub(crate) fn run(cases: &[Case], settings: &Settings, machine: Machine) -> Resu
         folder: folder.path(),
         starts: 0,
     };
+    let steps = steps(cases, settings);
+    let mut clock = Clock::new(&steps, settings);
     let mut rows: Vec<Row> = Vec::new();
-    for (number, case) in cases.iter().enumerate() {
-        for repeat in 1..=settings.repeat {
-            for peer in settings.peers.iter().filter(|p| p.can(case)) {
-                crate::progress(&format!(
-                    "[{}/{}] {}: {} ({repeat} of {})",
-                    number + 1,
-                    cases.len(),
-                    case.title,
-                    peer.name(),
-                    settings.repeat
-                ));
-                match bench.one(case, *peer) {
-                    Ok(samples) => add(&mut rows, case, *peer, samples),
-                    Err(error) => crate::progress(&format!("{} is left out of {}: {error:#}", peer.name(), case.name)),
-                }
-            }
+    for step in &steps {
+        if step.repeat > 1 && clock.elapsed() + step.estimate(settings) > settings.limit {
+            crate::progress("The time is up; what is left are repetitions.");
+            break;
         }
+        crate::progress(&format!(
+            "{} {}: {}{}",
+            clock.shown(),
+            step.case.title,
+            step.peer.name(),
+            if step.repeat > 1 {
+                format!(" (again, {})", step.repeat)
+            } else {
+                String::new()
+            }
+        ));
+        match bench.one(step.case, step.peer) {
+            Ok(samples) => add(&mut rows, step.case, step.peer, samples),
+            Err(error) => crate::progress(&format!(
+                "{} is left out of {}: {error:#}",
+                step.peer.name(),
+                step.case.name
+            )),
+        }
+        clock.done(step.estimate(settings));
     }
-    Ok(Report { machine, rows })
+    Ok(Report {
+        machine,
+        seconds: settings.seconds,
+        minutes: clock.elapsed().as_secs_f64() / 60.0,
+        rows,
+    })
 }
 
 fn add(rows: &mut Vec<Row>, case: &Case, peer: Peer, samples: Vec<(Load, Sample)>) {
@@ -118,7 +138,7 @@ impl Bench<'_> {
             self.load(
                 case,
                 &Target {
-                    time: Duration::from_millis(300),
+                    time: WARM,
                     ..target.clone()
                 },
                 load,
@@ -234,8 +254,17 @@ impl Bench<'_> {
                     Pace::PerSecond(rate) => f64::from(*rate),
                     Pace::OfCapacity(share) => capacity * share,
                 };
-                open::run(target, *connections, rate.max(1.0), 1024)
+                if case.protocol == Protocol::Http2 {
+                    paced::run(target, *connections, rate.max(1.0), 1024)
+                } else {
+                    open::run(target, *connections, rate.max(1.0), 1024)
+                }
             }
+            Load::Messages {
+                connections,
+                streams,
+                window,
+            } => grpc::messages(target, *connections, *streams, *window),
             Load::Handshakes { connections } => stream::handshakes(target, *connections, &self.pki),
             Load::Bulk => stream::bulk(target),
             Load::RoundTrips { connections } => stream::round_trips(target, *connections),

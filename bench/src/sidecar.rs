@@ -5,6 +5,7 @@
 //! telemetry, timeouts, retries, TLS settings and statistics stay. Envoy skips Istio's own filters (`is_optional`), which
 //! mesh-proxy runs: the comparison is to our disadvantage there.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
@@ -39,9 +40,10 @@ pub(crate) fn bootstrap(plan: &Plan<'_>, services: u32) -> Result<Value> {
     } else {
         format!("outbound|80||{}", host(asked))
     };
+    let endpoints = assignments(array(&compiled, "endpoints"));
     let mut clusters = array(&compiled, "clusters").clone();
     for cluster in &mut clusters {
-        settle_cluster(cluster, array(&compiled, "endpoints"));
+        settle_cluster(cluster, &endpoints);
         if cluster["name"] == own.as_str() {
             aim(cluster, plan);
         }
@@ -209,8 +211,15 @@ fn inbound(compiled: &Value) -> Result<Value> {
     Ok(listener)
 }
 
+/// Endpoints by the name that clusters ask for.
+fn assignments(endpoints: &[Value]) -> HashMap<&str, &Value> {
+    let all = endpoints.iter();
+    all.map(|e| (e["cluster_name"].as_str().unwrap_or_default(), e))
+        .collect()
+}
+
 /// Endpoints over EDS become the cluster's own.
-fn settle_cluster(cluster: &mut Value, endpoints: &[Value]) {
+fn settle_cluster(cluster: &mut Value, endpoints: &HashMap<&str, &Value>) {
     if cluster["type"] != "EDS" {
         return;
     }
@@ -219,7 +228,7 @@ fn settle_cluster(cluster: &mut Value, endpoints: &[Value]) {
         .or_else(|| cluster["name"].as_str())
         .unwrap_or_default()
         .to_owned();
-    let known = endpoints.iter().find(|e| e["cluster_name"] == name.as_str());
+    let known = endpoints.get(name.as_str()).copied();
     cluster["type"] = json!("STATIC");
     let mut assignment = known
         .cloned()
@@ -314,7 +323,10 @@ mod tests {
             json!({"filters": [{"route_config": {"name": "80", "virtual_hosts": []}}]})
         );
         let mut cluster = json!({"name": "a", "type": "EDS", "eds_cluster_config": {"service_name": "b"}});
-        settle_cluster(&mut cluster, &[json!({"cluster_name": "b", "endpoints": [1]})]);
+        settle_cluster(
+            &mut cluster,
+            &assignments(&[json!({"cluster_name": "b", "endpoints": [1]})]),
+        );
         assert_eq!(
             cluster,
             json!({"name": "a", "type": "STATIC", "load_assignment": {"cluster_name": "a", "endpoints": [1]}})

@@ -33,7 +33,7 @@ pub(crate) fn groups(rows: &[Row]) -> Vec<Vec<&Row>> {
     groups
 }
 
-const HEAD: [&str; 14] = [
+const HEAD: [&str; 15] = [
     "",
     "per s",
     "CPU µs",
@@ -48,6 +48,7 @@ const HEAD: [&str; 14] = [
     "p99.9",
     "idle MB",
     "after MB",
+    "ready ms",
 ];
 
 fn aligned(group: &[&Row]) -> Vec<String> {
@@ -158,6 +159,7 @@ fn cells(row: &Row, group: &[&Row]) -> Vec<String> {
         quantile(|s| s.latency.map(|l| l.p999)),
         number(row.median(|s| s.idle_bytes as f64) / 1e6, 1),
         number(row.median(|s| s.resident_bytes as f64) / 1e6, 1),
+        number(row.median(|s| s.ready_ms), 0),
     ]
 }
 

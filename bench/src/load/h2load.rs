@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use super::{Latency, Outcome, Target};
 
 /// An empty gRPC message of 64 bytes, with its prefix.
-fn message() -> Vec<u8> {
+pub(super) fn message() -> Vec<u8> {
     let mut message = vec![0, 0, 0, 0, 64];
     message.resize(5 + 64, 0);
     message

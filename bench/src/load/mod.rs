@@ -1,7 +1,9 @@
 //! Loads: what they are run with, and what they give.
 
+pub(crate) mod grpc;
 pub(crate) mod h2load;
 pub(crate) mod open;
+pub(crate) mod paced;
 pub(crate) mod serial;
 pub(crate) mod stream;
 pub(crate) mod wrk;

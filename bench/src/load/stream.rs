@@ -1,6 +1,7 @@
 //! Our own loads over TCP: bulk, round trips, and new TLS connections. One thread, the runtime of the caller's core.
 
 use std::cell::{Cell, RefCell};
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ const CHUNK: u64 = 256 << 20;
 const BLOCK: usize = 64 * 1024;
 
 /// Runs a future on this thread to its end.
-fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+pub(super) fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, future)
 }
@@ -127,11 +128,22 @@ pub(crate) fn handshakes(target: &Target, connections: u32, pki: &Pki) -> Result
     })
 }
 
-/// Opens connections and holds them until the closure has run.
+/// Opens connections, has one request answered on each, and holds them until the closure has run.
 pub(crate) fn idle<T>(target: &Target, connections: u32, meanwhile: impl FnOnce() -> T) -> Result<T> {
+    let request = format!("GET /b/0 HTTP/1.1\r\nHost: {}\r\n\r\n", target.host);
     let mut held = Vec::new();
     for _ in 0..connections {
-        held.push(std::net::TcpStream::connect(target.address)?);
+        let mut stream = std::net::TcpStream::connect(target.address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.write_all(request.as_bytes())?;
+        let mut answer = [0; 1024];
+        let count = stream.read(&mut answer).context("a connection that is to be idle")?;
+        anyhow::ensure!(
+            answer[..count].starts_with(b"HTTP/1.1 200"),
+            "answered {}",
+            String::from_utf8_lossy(&answer[..count])
+        );
+        held.push(stream);
     }
     std::thread::sleep(Duration::from_millis(500));
     Ok(meanwhile())

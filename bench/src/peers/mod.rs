@@ -57,7 +57,8 @@ impl Peer {
                     && matches!(case.chain, Chain::Bare)
                     && !matches!(case.protocol, Protocol::Https)
             }
-            Self::Floor => matches!(case.chain, Chain::Bare | Chain::Hosts(_)),
+            // It decides nothing, whatever there were to decide.
+            Self::Floor => !matches!(case.chain, Chain::Sidecar(services) if services > 50),
             Self::Nginx => matches!(case.chain, Chain::Bare | Chain::Hosts(_)),
             Self::Haproxy => matches!(case.chain, Chain::Bare),
         }
