@@ -86,36 +86,35 @@ pub fn load_static(bootstrap: &Bootstrap, builder: &mut Builder) -> (Option<crat
         (type_url::LISTENER, "listeners", listeners.collect()),
     ];
     for (type_url, field, items) in groups {
-        let mut seen = BTreeMap::new();
+        let mut places = BTreeMap::new();
+        let mut update = Update {
+            type_url: type_url.to_owned(),
+            ..Update::default()
+        };
         for (i, (name, bytes)) in items.into_iter().enumerate() {
-            let place = format!("static_resources.{field}[{i}]");
-            if let Some(first) = seen.insert(name.clone(), i) {
+            if let Some(first) = places.get(&name) {
                 refused.push(Invalid {
-                    path: place,
+                    path: format!("static_resources.{field}[{i}]"),
                     message: format!("{name:?} is the name of {field}[{first}] already"),
                 });
                 continue;
             }
-            let update = Update {
-                type_url: type_url.to_owned(),
-                set: vec![Incoming {
-                    name,
-                    version: String::new(),
-                    bytes,
-                }],
-                ..Update::default()
-            };
-            let applied = builder.apply(&update, Source::Static);
-            snapshot = applied.snapshot.or(snapshot);
-            refused.extend(applied.rejected.into_iter().map(|r| Invalid {
-                path: if r.path.is_empty() {
-                    place.clone()
-                } else {
-                    format!("{place}.{}", r.path)
-                },
-                message: r.message,
-            }));
+            places.insert(name.clone(), i);
+            let version = String::new();
+            update.set.push(Incoming { name, version, bytes });
         }
+        // All at once: each update makes a whole snapshot.
+        let applied = builder.apply(&update, Source::Static);
+        snapshot = applied.snapshot.or(snapshot);
+        refused.extend(applied.rejected.into_iter().map(|r| {
+            let i = places.get(&r.name).copied().unwrap_or_default();
+            let mut path = format!("static_resources.{field}[{i}]");
+            if !r.path.is_empty() {
+                path = format!("{path}.{}", r.path);
+            }
+            let message = r.message;
+            Invalid { path, message }
+        }));
     }
     (snapshot, refused)
 }

@@ -111,3 +111,22 @@ fn names_occur_once_and_fields_are_known() {
     assert!(format!("{error:#}").contains("listners"), "{error:#}");
     assert!(parse("just text").is_err() && parse("a: [").is_err());
 }
+
+/// A mesh of ten thousand services, as one file, has far more nodes than a reader of strangers' YAML takes.
+#[test]
+fn ten_thousand_clusters_are_read() {
+    use std::fmt::Write as _;
+    let mut text = "static_resources:\n  clusters:\n".to_owned();
+    for n in 0..10_000 {
+        let _ = writeln!(
+            text,
+            "  - {{name: c-{n}, connect_timeout: 1s, type: STATIC, load_assignment: {{cluster_name: c-{n}, endpoints: [{{lb_endpoints: \
+             [{{endpoint: {{address: {{socket_address: {{address: 10.0.0.1, port_value: 80}}}}}}}}]}}]}}}}"
+        );
+    }
+    let (snapshot, refused) = load(&text);
+    assert_eq!(refused, [] as [String; 0]);
+    let clusters = snapshot.expect("static resources").clusters;
+    assert_eq!(clusters.len(), 10_000);
+    assert_eq!(clusters["c-9999"].endpoints.len(), 1);
+}

@@ -16,6 +16,8 @@ mod grpc;
 mod handle;
 mod headers;
 mod mirror;
+#[doc(hidden)]
+pub mod parts;
 mod path;
 mod redirect;
 mod reply;
