@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use mesh_api::envoy::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
 
 use super::resources::{Name, Resource, Resources, wildcard_by_default};
-use super::watch::{Held, Outcome, Watch};
+use super::watch::{Outcome, Watch};
 
 /// Listeners and routes wait at most this long for the proxy to take new clusters with their endpoints.
 const HOLD_LIMIT: Duration = Duration::from_secs(2);
@@ -107,7 +107,7 @@ impl Session {
             if names.iter().any(|n| old.contains_key(n) != new.contains_key(n)) {
                 watch.all_asked = None;
             }
-            watch.look_at(names);
+            watch.changes(names, old);
         }
         self.resources = resources;
         let endpoints = self.resources.of(ENDPOINT);
@@ -136,10 +136,11 @@ impl Session {
     /// What resources of one type name of another is asked for only when they have been taken. A proxy that has refused
     /// one of them may never ask.
     fn asked(&mut self, by: &str, named: &str) -> bool {
+        let held = self.resources.of(by);
         let Some(by) = self.watches.get(by).filter(|w| w.rejected.is_empty()) else {
             return true;
         };
-        if by.held.is_empty() {
+        if by.is_empty(held) {
             return true;
         }
         let wanted = self.resources.of(named);
@@ -152,11 +153,14 @@ impl Session {
         all
     }
 
-    /// What the proxy holds of a type, as far as this stream knows the bytes.
+    /// What the proxy holds of a type, by name, as far as this stream knows the bytes.
     pub fn held(&self, type_url: &str) -> Vec<(Name, Resource)> {
-        let held = self.watches.get(type_url).into_iter().flat_map(|w| &w.held);
-        held.filter_map(|(n, h)| Some((n.clone(), h.resource()?.clone())))
-            .collect()
+        let wanted = self.resources.of(type_url);
+        let held = self.watches.get(type_url).into_iter().flat_map(|w| w.held(wanted));
+        let mut held: Vec<_> = held.map(|(name, resource)| (name.clone(), resource.clone())).collect();
+        // Three runs that are in order already: a stable sort only merges them.
+        held.sort_by(|(a, _), (b, _)| a.cmp(b));
+        held
     }
 
     /// Names (not by wildcard) that the proxy asked for.
@@ -172,8 +176,8 @@ impl Session {
     /// Types asked for, each with the number of resources held and refused, and whether an answer is awaited.
     pub fn overview(&self, now: Instant) -> BTreeMap<String, (usize, Vec<String>, bool)> {
         let names = |w: &Watch| w.rejected.keys().map(|n| n.to_string()).collect();
-        let one = |w: &Watch| (w.held.len(), names(w), !w.idle(now));
-        self.watches.iter().map(|(t, w)| (t.clone(), one(w))).collect()
+        let one = |t: &str, w: &Watch| (w.count(self.resources.of(t)), names(w), !w.idle(now));
+        self.watches.iter().map(|(t, w)| (t.clone(), one(t, w))).collect()
     }
 
     /// A request of the proxy.
@@ -182,18 +186,17 @@ impl Session {
         let first = !self.watches.contains_key(&type_url);
         let watch = self.watches.entry(type_url.clone()).or_default();
         if let Some(nonce) = ask.nonce {
-            let outcome = watch.answered(nonce, ask.error.is_none());
+            let outcome = watch.answered(nonce, ask.error.is_none(), self.resources.of(&type_url));
             self.note(&type_url, &outcome, ask.error);
         }
         let wanted = self.resources.of(&type_url);
         let watch = self.watches.entry(type_url.clone()).or_default();
         for name in &ask.unsubscribe {
-            watch.unsubscribe(name);
+            watch.unsubscribe(name, wanted);
         }
         let everything = ask.subscribe.iter().any(|n| n == "*")
             || (first && ask.subscribe.is_empty() && wildcard_by_default(&type_url));
-        let fresh_wildcard = everything && !watch.wildcard;
-        watch.wildcard |= everything;
+        let fresh_wildcard = everything && watch.subscribe_all(wanted);
         let shared = |name: String| {
             wanted
                 .entry(&name)
@@ -201,26 +204,12 @@ impl Session {
         };
         let named = ask.subscribe.into_iter().filter(|n| n != "*");
         let mut names: BTreeSet<Name> = named.map(shared).collect();
-        if fresh_wildcard || !names.is_empty() {
-            watch.all_asked = None;
-        }
-        if watch.names.is_empty() {
-            // As dense as it was built.
-            watch.names = names.clone();
-        } else {
-            watch.names.extend(names.iter().cloned());
-        }
-        watch.look_at(names.iter().cloned());
+        watch.subscribe(&names, wanted);
+        let mut comes_back = false;
         if first {
             for (name, version) in ask.initial {
-                if watch.wants(&name) {
-                    watch.held.insert(shared(name), Held::Told(version.into()));
-                }
+                comes_back |= watch.told(shared(name), version);
             }
-        }
-        let comes_back = first && !watch.held.is_empty();
-        if fresh_wildcard || comes_back {
-            watch.look_at_all(wanted);
         }
 
         // Asked for by name: answered now, except what a returning proxy holds already; that goes in order, by `pump`.
@@ -229,7 +218,7 @@ impl Session {
         }
         watch.owes_answer |= fresh_wildcard;
         if comes_back {
-            names.retain(|n| !watch.held.contains_key(n));
+            names.retain(|n| !watch.holds(n, wanted));
         }
         names.retain(|n| wanted.get(n).is_none_or(|r| watch.rejected.get(n) != Some(&r.version)));
         let (names, missing): (Vec<_>, Vec<_>) = names.into_iter().partition(|n| wanted.contains_key(n));
@@ -370,7 +359,8 @@ impl Session {
     fn before_clusters(&mut self, names: &[Name]) {
         let endpoints = self.resources.of(ENDPOINT);
         for name in names.iter().filter(|n| endpoints.contains_key(n)) {
-            let held = self.watches.get(CLUSTER).is_some_and(|w| w.held.contains_key(name));
+            let clusters = self.resources.of(CLUSTER);
+            let held = self.watches.get(CLUSTER).is_some_and(|w| w.holds(name, clusters));
             match self.watches.get_mut(ENDPOINT) {
                 Some(watch) if watch.wants(name) => {
                     if held {

@@ -11,7 +11,7 @@ const ACK_LIMIT: Duration = Duration::from_secs(5);
 /// Responses without an answer that are remembered; a proxy that answers none of them costs no more than this.
 const MOST_IN_FLIGHT: usize = 8;
 
-/// What the proxy holds under one name.
+/// What the proxy holds under one name, where that is not what it should hold.
 #[derive(Debug, Clone)]
 pub(super) enum Held {
     /// Sent on this stream.
@@ -25,14 +25,6 @@ impl Held {
         match self {
             Held::Sent(resource) => &resource.version,
             Held::Told(version) => version,
-        }
-    }
-
-    /// `None` when this stream does not know the bytes.
-    pub(super) fn resource(&self) -> Option<&Resource> {
-        match self {
-            Held::Sent(resource) => Some(resource),
-            Held::Told(_) => None,
         }
     }
 }
@@ -62,11 +54,11 @@ pub(super) enum Outcome {
 pub(super) struct Watch {
     pub(super) wildcard: bool,
     pub(super) names: BTreeSet<Name>,
-    pub(super) held: BTreeMap<Name, Held>,
+    /// What the proxy holds of names for which that is (or may be) not what it should hold; `None`: nothing. Every other name
+    /// that it asked for it holds as it should. So a change costs what it changes, and a stream that has settled costs
+    /// nothing for what its proxy holds.
+    apart: BTreeMap<Name, Option<Held>>,
     pub(super) rejected: BTreeMap<Name, Arc<str>>,
-    /// Names that may have to be sent or removed. All others are held as they should be, so that a change costs what it
-    /// changes, and not what the proxy holds.
-    unsure: BTreeSet<Name>,
     /// To be sent again although unchanged.
     forced: BTreeSet<Name>,
     /// Whether everything that there is was asked for; `None` when nobody has looked since that may have changed.
@@ -93,20 +85,95 @@ impl Watch {
         self.in_flight.values().map(|s| s.at + ACK_LIMIT).max()
     }
 
-    /// These names have changed, or their subscription has.
-    pub(super) fn look_at(&mut self, names: impl IntoIterator<Item = Name>) {
-        self.unsure.extend(names);
+    /// Version that the proxy holds. `wanted` is what it should hold.
+    fn version<'a>(&'a self, name: &str, wanted: OfType<'a>) -> Option<&'a str> {
+        match self.apart.get(name) {
+            Some(held) => held.as_ref().map(Held::version),
+            None => wanted.get(name).filter(|_| self.wants(name)).map(|r| &*r.version),
+        }
     }
 
-    /// Anything may have changed.
-    pub(super) fn look_at_all(&mut self, wanted: OfType<'_>) {
-        self.unsure.extend(wanted.keys().cloned());
-        self.unsure.extend(self.held.keys().cloned());
+    /// Whether the proxy holds anything under this name.
+    pub(super) fn holds(&self, name: &str, wanted: OfType<'_>) -> bool {
+        self.version(name, wanted).is_some()
+    }
+
+    /// Everything that the proxy holds, as far as this stream knows the bytes.
+    pub(super) fn held<'a>(&'a self, wanted: OfType<'a>) -> impl Iterator<Item = (&'a Name, &'a Resource)> {
+        let settled = wanted
+            .iter()
+            .filter(|(name, _)| self.wants(name) && !self.apart.contains_key(*name));
+        let apart = self.apart.iter().filter_map(|(name, held)| match held {
+            Some(Held::Sent(resource)) => Some((name, resource)),
+            Some(Held::Told(_)) | None => None,
+        });
+        settled.chain(apart)
+    }
+
+    /// How many resources the proxy holds.
+    pub(super) fn count(&self, wanted: OfType<'_>) -> usize {
+        let told = self.apart.values().filter(|h| matches!(h, Some(Held::Told(_))));
+        self.held(wanted).count() + told.count()
+    }
+
+    /// Whether the proxy holds nothing.
+    pub(super) fn is_empty(&self, wanted: OfType<'_>) -> bool {
+        self.apart.values().all(Option::is_none) && self.held(wanted).next().is_none()
+    }
+
+    /// These names will be wanted in another form, or not any more; `before` is what was wanted until now.
+    pub(super) fn changes(&mut self, names: impl IntoIterator<Item = Name>, before: OfType<'_>) {
+        for name in names {
+            if self.wants(&name) && !self.apart.contains_key(&name) {
+                let held = before.get(&name).cloned().map(Held::Sent);
+                self.apart.insert(name, held);
+            }
+        }
+    }
+
+    /// The proxy asks for everything. Whether it had not done so before.
+    pub(super) fn subscribe_all(&mut self, wanted: OfType<'_>) -> bool {
+        if self.wildcard {
+            return false;
+        }
+        let new = wanted.keys().filter(|name| !self.names.contains(*name));
+        let new: Vec<_> = new.map(|name| (name.clone(), None)).collect();
+        self.apart.extend(new);
+        self.wildcard = true;
+        self.all_asked = None;
+        true
+    }
+
+    /// The proxy asks for these.
+    pub(super) fn subscribe(&mut self, names: &BTreeSet<Name>, wanted: OfType<'_>) {
+        if names.is_empty() {
+            return;
+        }
+        self.all_asked = None;
+        let new = names
+            .iter()
+            .filter(|name| !self.wants(name) && wanted.contains_key(name));
+        let new: Vec<_> = new.map(|name| (name.clone(), None)).collect();
+        self.apart.extend(new);
+        if self.names.is_empty() {
+            // As dense as it was built.
+            self.names = names.clone();
+        } else {
+            self.names.extend(names.iter().cloned());
+        }
+    }
+
+    /// The proxy has brought along this version. Whether it asks for the name at all.
+    pub(super) fn told(&mut self, name: Name, version: String) -> bool {
+        let wants = self.wants(&name);
+        if wants {
+            self.apart.insert(name, Some(Held::Told(version.into())));
+        }
+        wants
     }
 
     /// To be sent although unchanged.
     pub(super) fn force(&mut self, name: Name) {
-        self.unsure.insert(name.clone());
         self.forced.insert(name);
     }
 
@@ -118,21 +185,25 @@ impl Watch {
                 return part;
             }
         }
-        let mut due = Vec::new();
-        for name in std::mem::take(&mut self.unsure) {
-            if self.wants(&name) && self.differs(&name, wanted) {
-                due.push(name);
-            } else if self.is_gone(&name, wanted) {
-                self.unsure.insert(name);
-            }
-        }
+        // What has become as it should be without our doing.
+        let settled = |name: &Name, held: &Option<Held>| {
+            held.as_ref().map(Held::version) == wanted.get(name).map(|resource| &*resource.version)
+        };
+        self.apart.retain(|name, held| !settled(name, held));
+        let due = self.suspects().filter(|n| self.wants(n) && self.differs(n, wanted));
+        let due: BTreeSet<Name> = due.cloned().collect();
         self.forced.clear();
-        due
+        due.into_iter().collect()
+    }
+
+    /// All names that may have to be sent; some of them twice.
+    fn suspects(&self) -> impl Iterator<Item = &Name> {
+        self.apart.keys().chain(&self.forced)
     }
 
     /// As [`Watch::due`], without taking anything.
     pub(super) fn has_due(&self, wanted: OfType<'_>) -> bool {
-        self.owes_answer || self.unsure.iter().any(|n| self.wants(n) && self.differs(n, wanted))
+        self.owes_answer || self.suspects().any(|n| self.wants(n) && self.differs(n, wanted))
     }
 
     /// Whether the proxy lacks the wanted version and has not refused it.
@@ -141,20 +212,16 @@ impl Watch {
         if self.rejected.get(name) == Some(&resource.version) {
             return false;
         }
-        self.forced.contains(name) || self.held.get(name).is_none_or(|h| *h.version() != *resource.version)
+        self.forced.contains(name) || self.version(name, wanted) != Some(&*resource.version)
     }
 
     /// Names that the proxy holds and that are gone.
     pub(super) fn gone(&self, wanted: OfType<'_>) -> Vec<Name> {
-        self.unsure
-            .iter()
-            .filter(|n| self.is_gone(n, wanted))
+        let held = self.apart.iter().filter(|(_, held)| held.is_some());
+        held.map(|(name, _)| name)
+            .filter(|name| !wanted.contains_key(name))
             .cloned()
             .collect()
-    }
-
-    fn is_gone(&self, name: &str, wanted: OfType<'_>) -> bool {
-        self.held.contains_key(name) && !wanted.contains_key(name)
     }
 
     /// Notes what is sent; gives the resources.
@@ -168,27 +235,20 @@ impl Watch {
     ) -> Vec<(Name, Resource)> {
         let mut upserts = Vec::with_capacity(names.len());
         let mut sent = Vec::with_capacity(names.len());
-        let first = self.held.is_empty();
         for name in names {
             let Some((name, resource)) = wanted.entry(&name) else {
                 continue;
             };
             self.rejected.remove(name);
-            let before = if first {
-                None
-            } else {
-                self.held.insert(name.clone(), Held::Sent(resource.clone()))
+            let before = match self.apart.remove(name) {
+                Some(held) => held,
+                None => Some(Held::Sent(resource.clone())),
             };
             sent.push((name.clone(), resource.version.clone(), before));
             upserts.push((name.clone(), resource.clone()));
         }
-        if first {
-            // Built in one go a map takes half the room of one that grew.
-            let one = |(name, resource): &(Name, Resource)| (name.clone(), Held::Sent(resource.clone()));
-            self.held = upserts.iter().map(one).collect();
-        }
         for name in removed {
-            self.held.remove(name);
+            self.apart.remove(name);
             self.rejected.remove(name);
         }
         self.owes_answer = false;
@@ -202,7 +262,7 @@ impl Watch {
 
     /// The proxy's answer to a response. Answers come in the order of the responses, and a proxy may leave out all but the
     /// last one (Envoy does, after a pause): older responses are answered with it.
-    pub(super) fn answered(&mut self, nonce: u64, accepted: bool) -> Outcome {
+    pub(super) fn answered(&mut self, nonce: u64, accepted: bool, wanted: OfType<'_>) -> Outcome {
         let Some(sent) = self.in_flight.remove(&nonce) else {
             return Outcome::Unknown;
         };
@@ -213,12 +273,8 @@ impl Watch {
         let mut names = Vec::new();
         for (name, version, before) in sent.upserts {
             // A newer version may be on its way already; then this one does not matter any more.
-            if self.held.get(&name).is_some_and(|h| *h.version() == *version) {
-                match before {
-                    Some(before) => self.held.insert(name.clone(), before),
-                    None => self.held.remove(&name),
-                };
-                self.unsure.insert(name.clone());
+            if self.version(&name, wanted) == Some(&*version) {
+                self.apart.insert(name.clone(), before);
                 names.push((name, version));
             }
         }
@@ -233,17 +289,20 @@ impl Watch {
         Outcome::Refused(names)
     }
 
-    pub(super) fn unsubscribe(&mut self, name: &str) {
+    /// The proxy no longer asks for this (`*`: for everything).
+    pub(super) fn unsubscribe(&mut self, name: &str, wanted: OfType<'_>) {
         self.all_asked = None;
         if name == "*" {
             self.wildcard = false;
-            self.held.retain(|held, _| self.names.contains(held));
+            self.apart.retain(|held, _| self.names.contains(held));
             self.rejected.retain(|held, _| self.names.contains(held));
         } else if self.names.remove(name) && self.wildcard {
             // The proxy has forgotten it, and wants it all the same.
-            self.force(name.into());
+            if let Some((name, _)) = wanted.entry(name) {
+                self.apart.insert(name.clone(), None);
+            }
         } else if !self.wildcard {
-            self.held.remove(name);
+            self.apart.remove(name);
             self.rejected.remove(name);
         }
     }
