@@ -120,5 +120,7 @@ fn first_line(program: &str, flag: &str, word: &str) -> String {
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
     let line = text.lines().find(|l| l.contains(word)).unwrap_or_default();
-    line.trim().chars().take(100).collect()
+    // Some begin with the path by which they were called.
+    let line = line.trim().trim_start_matches(program).trim_start();
+    line.chars().take(100).collect()
 }
