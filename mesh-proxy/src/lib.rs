@@ -21,4 +21,5 @@ mod testing;
 pub mod tls;
 pub mod upstream;
 pub mod worker;
+mod wrap;
 pub mod xds;

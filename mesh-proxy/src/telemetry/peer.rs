@@ -84,7 +84,8 @@ impl OwnMetadata {
     }
 }
 
-/// Request towards an upstream (outbound), after [`strip`]: ours is added when the upstream may see it: over TLS of the mesh, or to a service of the mesh. External services and original destinations learn nothing.
+/// Request towards an upstream (outbound), after [`strip`]: ours is added when the upstream may see it, over TLS of the mesh or
+/// to a service of the mesh. External services and original destinations learn nothing.
 pub fn outbound_request(
     headers: &mut HeaderMap,
     cluster: &Cluster,
@@ -110,7 +111,8 @@ pub fn inbound_request(headers: &mut HeaderMap, trusted: bool, telemetry: &Worke
     take(headers, trusted, telemetry)
 }
 
-/// Response to a caller (inbound), after [`strip`]: ours, when the caller told its own (`exchanged`: [`inbound_request`] gave a peer).
+/// Response to a caller (inbound), after [`strip`]: ours, when the caller told its own (`exchanged`: [`inbound_request`] gave
+/// a peer).
 pub fn inbound_response(headers: &mut HeaderMap, exchanged: bool, telemetry: &WorkerTelemetry) {
     if exchanged && let Some(own) = &telemetry.own {
         own.add(headers);
