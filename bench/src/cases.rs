@@ -55,6 +55,8 @@ pub(crate) enum Chain {
     Hosts(u32),
     /// What mesh-control compiles for a sidecar in a mesh of so many services, telemetry on; capture replaced by ports.
     Sidecar(u32),
+    /// The same, with nothing in the bootstrap but where the control plane is, which pushes the rest (`push`).
+    Pushed(u32),
 }
 
 /// The loads of HTTP/1.1: 64 connections first, whose capacity the open loop then takes half of.
@@ -201,18 +203,18 @@ pub(crate) fn all() -> Vec<Case> {
         ),
         case(
             "services-1000",
-            "A sidecar with 1,000 services",
+            "A sidecar with 1,000 services pushed",
             one,
             Protocol::Http1,
-            Chain::Sidecar(1000),
+            Chain::Pushed(1000),
             vec![http(64, USUAL)],
         ),
         case(
             "services-10000",
-            "A sidecar with 10,000 services",
+            "A sidecar with 10,000 services pushed",
             one,
             Protocol::Http1,
-            Chain::Sidecar(10_000),
+            Chain::Pushed(10_000),
             vec![http(64, USUAL)],
         ),
         case(

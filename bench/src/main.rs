@@ -16,6 +16,7 @@ mod measure;
 mod peers;
 mod pki;
 mod plot;
+mod push;
 mod report;
 mod run;
 mod sidecar;

@@ -1,18 +1,20 @@
 //! Runs cases: every peer in turn, so that what else the machine does meets them all alike.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::cases::{Case, Hops, Load, Pace, Protocol};
+use crate::cases::{Case, Chain, Hops, Load, Pace, Protocol};
 use crate::cli::scratch;
 use crate::load::h2load::Shape;
+use crate::load::serial::Serial;
 use crate::load::{Outcome, Target, grpc, h2load, open, paced, stream, wrk};
 use crate::machine::Machine;
 use crate::measure::{self, Cores};
 use crate::peers::{self, Peer, Plan, Ports, Process, Programs, Role};
 use crate::pki::Pki;
+use crate::push::ControlPlane;
 use crate::report::{Report, Row, Sample};
 use crate::steps::{Clock, steps};
 use crate::upstream::Upstream;
@@ -115,6 +117,26 @@ struct Running {
     processes: Vec<Process>,
     ready: Duration,
     front: u16,
+    /// Of pushed cases; its streams stay open while the proxies run.
+    _control: Option<ControlPlane>,
+}
+
+/// Waits until the service in the middle answers through the proxy.
+fn answers(case: &Case, front: u16) -> Result<()> {
+    let target = Target {
+        address: ([127, 0, 0, 1], front).into(),
+        host: peers::asked_host(case.chain),
+        time: Duration::ZERO,
+    };
+    let start = Instant::now();
+    loop {
+        let answered = Serial::connect(&target, case.protocol == Protocol::Http2).and_then(|mut s| s.requests(1));
+        match answered {
+            Ok(()) => return Ok(()),
+            Err(error) if start.elapsed() > START_LIMIT => return Err(error),
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
 }
 
 impl Bench<'_> {
@@ -194,6 +216,7 @@ impl Bench<'_> {
                 processes: Vec::new(),
                 ready: Duration::ZERO,
                 front: upstream.port(),
+                _control: None,
             });
         }
         self.starts += 1;
@@ -205,6 +228,7 @@ impl Bench<'_> {
         };
         let mut processes = Vec::new();
         let mut ready = Duration::ZERO;
+        let mut control = None;
         for role in roles {
             let plan = Plan {
                 case,
@@ -215,17 +239,27 @@ impl Bench<'_> {
                 folder: &folder,
                 programs: &self.settings.programs,
             };
+            if let Chain::Pushed(services) = case.chain {
+                control = Some(ControlPlane::start(&plan, services)?);
+            }
             measure::pin(&self.settings.cores.proxy)?;
             let started = peers::start(peer, &plan);
             measure::pin(&self.settings.cores.load)?;
             let mut process = started?;
             ready = ready.max(process.wait_for(plan.listen(), START_LIMIT)?);
+            if let Some(control) = &control {
+                control
+                    .wait(START_LIMIT)
+                    .and_then(|()| answers(case, ports.front()))
+                    .with_context(|| process.last_words())?;
+            }
             processes.push(process);
         }
         Ok(Running {
             processes,
             ready,
             front: ports.front(),
+            _control: control,
         })
     }
 

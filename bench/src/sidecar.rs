@@ -1,16 +1,18 @@
-//! The chain of a sidecar, as mesh-control compiles it for a mesh of some services, as a bootstrap with nothing to fetch.
+//! The chain of a sidecar, as mesh-control compiles it for a mesh of some services: as a bootstrap with nothing to fetch, or
+//! as a bootstrap that knows the control plane and the resources that are pushed (`push`).
 //!
 //! Only what needs a captured connection or a control plane is replaced: the listener that a connection to the service
 //! would be handed to gets a port of its own, routes and endpoints stand in their owners, secrets come from files. Filters,
 //! telemetry, timeouts, retries, TLS settings and statistics stay. Envoy skips Istio's own filters (`is_optional`), which
 //! mesh-proxy runs: the comparison is to our disadvantage there.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
+use mesh_api::envoy::type_url;
 use serde_json::{Map, Value, json};
 
 use crate::cases::Protocol;
@@ -28,36 +30,64 @@ pub(crate) fn host(number: u32) -> String {
 /// The bootstrap of a proxy: the caller's sidecar, or (the second of a pair) that of the service which the load asks for.
 pub(crate) fn bootstrap(plan: &Plan<'_>, services: u32) -> Result<Value> {
     let compiled = compiled(plan, services)?;
-    let asked = services / 2;
-    let server = plan.role == Role::Server;
-    let listener = if server {
-        inbound(&compiled)?
-    } else {
-        outbound(&compiled)?
-    };
-    let own = if server {
-        format!("inbound|{APP_PORT}||")
-    } else {
-        format!("outbound|80||{}", host(asked))
-    };
     let endpoints = assignments(array(&compiled, "endpoints"));
     let mut clusters = array(&compiled, "clusters").clone();
     for cluster in &mut clusters {
         settle_cluster(cluster, &endpoints);
-        if cluster["name"] == own.as_str() {
-            aim(cluster, plan);
-        }
     }
-    let mut listener = listener;
-    listener["address"] = address("127.0.0.1", plan.listen());
-    for key in ["bind_to_port", "use_original_dst"] {
-        listener.as_object_mut().map(|l| l.remove(key));
-    }
+    aim(&mut clusters, plan, services);
+    let mut listener = listener(&compiled, plan)?;
     inline_routes(&mut listener, array(&compiled, "routes"));
-    let app = if server {
-        format!("svc-{asked}")
-    } else {
-        "client".to_owned()
+    let mut bootstrap = outline(plan, services);
+    bootstrap["static_resources"] = json!({"listeners": [listener], "clusters": clusters, "secrets": secrets(plan)});
+    static_secrets(&mut bootstrap);
+    Ok(bootstrap)
+}
+
+/// A bootstrap that knows only where the control plane is, and the secrets.
+pub(crate) fn pushed_bootstrap(plan: &Plan<'_>, services: u32) -> Value {
+    let mut control = json!({
+        "name": "xds-grpc", "type": "STATIC", "connect_timeout": "5s",
+        "load_assignment": {"cluster_name": "xds-grpc", "endpoints": [{"lb_endpoints": [
+            {"endpoint": {"address": address("127.0.0.1", plan.ports.control())}}]}]},
+    });
+    control["typed_extension_protocol_options"] = speak_http2();
+    let mut bootstrap = outline(plan, services);
+    bootstrap["static_resources"] = json!({"clusters": [control], "secrets": secrets(plan)});
+    let ads = json!({"ads": {}, "resource_api_version": "V3"});
+    bootstrap["dynamic_resources"] = json!({"cds_config": ads, "lds_config": ads, "ads_config": {
+        "api_type": "DELTA_GRPC", "transport_api_version": "V3",
+        "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}]}});
+    bootstrap
+}
+
+/// What is pushed to such a proxy, by type: clusters with their endpoints apart, and the listener with its routes apart.
+pub(crate) fn pushed_resources(plan: &Plan<'_>, services: u32) -> Result<Vec<(&'static str, Vec<Value>)>> {
+    let compiled = compiled(plan, services)?;
+    let mut clusters = array(&compiled, "clusters").clone();
+    aim(&mut clusters, plan, services);
+    let asked: HashSet<String> = clusters.iter().filter_map(endpoints_of).collect();
+    let mut endpoints = array(&compiled, "endpoints").clone();
+    endpoints.retain(|e| e["cluster_name"].as_str().is_some_and(|name| asked.contains(name)));
+    let listener = listener(&compiled, plan)?;
+    let mut routes = array(&compiled, "routes").clone();
+    let listener_text = listener.to_string();
+    routes.retain(|r| listener_text.contains(&format!("\"route_config_name\":{}", r["name"])));
+    let mut all = vec![
+        (type_url::CLUSTER, clusters),
+        (type_url::ENDPOINT, endpoints),
+        (type_url::LISTENER, vec![listener]),
+        (type_url::ROUTE, routes),
+    ];
+    all.iter_mut().flat_map(|(_, list)| list).for_each(static_secrets);
+    Ok(all)
+}
+
+/// What both have: the node, the choice of statistics, the administration port.
+fn outline(plan: &Plan<'_>, services: u32) -> Value {
+    let app = match plan.role {
+        Role::Server => format!("svc-{}", services / 2),
+        Role::Alone | Role::Client => "client".to_owned(),
     };
     let mut bootstrap = json!({
         "node": {
@@ -70,11 +100,22 @@ pub(crate) fn bootstrap(plan: &Plan<'_>, services: u32) -> Result<Value> {
             },
         },
         "stats_config": {"stats_matcher": statistics(), "use_all_default_tags": false},
-        "static_resources": {"listeners": [listener], "clusters": clusters, "secrets": secrets(plan)},
     });
     bootstrap["admin"] = admin(plan);
-    static_secrets(&mut bootstrap);
-    Ok(bootstrap)
+    bootstrap
+}
+
+/// The listener that the load knocks at, on a port of its own.
+fn listener(compiled: &Value, plan: &Plan<'_>) -> Result<Value> {
+    let mut listener = match plan.role {
+        Role::Server => inbound(compiled)?,
+        Role::Alone | Role::Client => outbound(compiled)?,
+    };
+    listener["address"] = address("127.0.0.1", plan.listen());
+    for key in ["bind_to_port", "use_original_dst"] {
+        remove(&mut listener, key);
+    }
+    Ok(listener)
 }
 
 /// Istio's choice of statistics for sidecars.
@@ -218,16 +259,18 @@ fn assignments(endpoints: &[Value]) -> HashMap<&str, &Value> {
         .collect()
 }
 
+/// The name by which a cluster asks for its endpoints, if it does.
+fn endpoints_of(cluster: &Value) -> Option<String> {
+    if cluster["type"] != "EDS" {
+        return None;
+    }
+    let named = cluster["eds_cluster_config"]["service_name"].as_str();
+    named.or_else(|| cluster["name"].as_str()).map(str::to_owned)
+}
+
 /// Endpoints over EDS become the cluster's own.
 fn settle_cluster(cluster: &mut Value, endpoints: &HashMap<&str, &Value>) {
-    if cluster["type"] != "EDS" {
-        return;
-    }
-    let name = cluster["eds_cluster_config"]["service_name"]
-        .as_str()
-        .or_else(|| cluster["name"].as_str())
-        .unwrap_or_default()
-        .to_owned();
+    let Some(name) = endpoints_of(cluster) else { return };
     let known = endpoints.get(name.as_str()).copied();
     cluster["type"] = json!("STATIC");
     let mut assignment = known
@@ -238,8 +281,15 @@ fn settle_cluster(cluster: &mut Value, endpoints: &HashMap<&str, &Value>) {
     remove(cluster, "eds_cluster_config");
 }
 
-/// Lets a cluster send to where the plan says.
-fn aim(cluster: &mut Value, plan: &Plan<'_>) {
+/// Lets the cluster that the load is for send to where the plan says.
+fn aim(clusters: &mut [Value], plan: &Plan<'_>, services: u32) {
+    let own = match plan.role {
+        Role::Server => format!("inbound|{APP_PORT}||"),
+        Role::Alone | Role::Client => format!("outbound|80||{}", host(services / 2)),
+    };
+    let Some(cluster) = clusters.iter_mut().find(|c| c["name"] == own.as_str()) else {
+        return;
+    };
     let to = plan.to();
     let http2 = plan.case.protocol == Protocol::Http2;
     if http2 {
@@ -258,6 +308,7 @@ fn aim(cluster: &mut Value, plan: &Plan<'_>) {
         }
     }
     cluster["type"] = json!("STATIC");
+    remove(cluster, "eds_cluster_config");
     if cluster["lb_policy"] == "CLUSTER_PROVIDED" {
         cluster["lb_policy"] = json!("LEAST_REQUEST");
     }

@@ -30,7 +30,9 @@ impl Step<'_> {
     /// About how long it takes.
     pub(crate) fn estimate(&self, settings: &Settings) -> Duration {
         let start = match self.case.chain {
-            Chain::Sidecar(services) => Duration::from_secs(2) + Duration::from_millis(2) * services,
+            Chain::Sidecar(services) | Chain::Pushed(services) => {
+                Duration::from_secs(2) + Duration::from_millis(2) * services
+            }
             Chain::Bare | Chain::Hosts(_) => Duration::from_secs(1),
         };
         let loads = self.case.loads.iter().filter(|l| !settings.quick || l.is_quick());

@@ -41,6 +41,7 @@ fn bootstrap_file(plan: &Plan<'_>) -> Result<String> {
     let value = match plan.case.chain {
         Chain::Bare | Chain::Hosts(_) => bootstrap(plan),
         Chain::Sidecar(services) => crate::sidecar::bootstrap(plan, services)?,
+        Chain::Pushed(services) => crate::sidecar::pushed_bootstrap(plan, services),
     };
     let path = plan.write("bootstrap.json", &serde_json::to_string_pretty(&value)?)?;
     Ok(path.display().to_string())
@@ -56,7 +57,7 @@ pub(crate) fn asked_host(chain: Chain) -> String {
     match chain {
         Chain::Bare => NAME.to_owned(),
         Chain::Hosts(count) => host(count / 2),
-        Chain::Sidecar(services) => crate::sidecar::host(services / 2),
+        Chain::Sidecar(services) | Chain::Pushed(services) => crate::sidecar::host(services / 2),
     }
 }
 

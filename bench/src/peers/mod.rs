@@ -58,7 +58,7 @@ impl Peer {
                     && !matches!(case.protocol, Protocol::Https)
             }
             // It decides nothing, whatever there were to decide.
-            Self::Floor => !matches!(case.chain, Chain::Sidecar(services) if services > 50),
+            Self::Floor => !matches!(case.chain, Chain::Pushed(_)),
             Self::Nginx => matches!(case.chain, Chain::Bare | Chain::Hosts(_)),
             Self::Haproxy => matches!(case.chain, Chain::Bare),
         }
@@ -87,6 +87,11 @@ impl Ports {
     /// Between the proxies of a pair.
     pub(crate) fn between(self) -> u16 {
         self.first + 1
+    }
+
+    /// Where the control plane of pushed cases is.
+    pub(crate) fn control(self) -> u16 {
+        self.first + 4
     }
 
     /// The administration port of a proxy.

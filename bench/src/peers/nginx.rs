@@ -86,7 +86,7 @@ fn http(plan: &Plan<'_>) -> String {
     let tls = if plan.tls_in() { tls_in(plan) } else { String::new() };
     let hosts = match plan.case.chain {
         Chain::Hosts(count) => count,
-        Chain::Bare | Chain::Sidecar(_) => 0,
+        Chain::Bare | Chain::Sidecar(_) | Chain::Pushed(_) => 0,
     };
     let _ = writeln!(text, "server {{ {listen}\nserver_name _;\n{tls}{location}}}");
     for number in 0..hosts {

@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     fn text(style: TagStyle) -> String {
-        let registry = Registry::default();
+        let registry = std::sync::Arc::<Registry>::default();
         let cluster = ClusterStats::new(&registry, "outbound|80||a.b.svc.cluster.local;");
         cluster.upstream_rq_total.add(3);
         cluster.upstream_rq_xx[4].inc();

@@ -36,7 +36,7 @@ pub(super) struct Parts<'a> {
     /// The cluster of this name before: its state is carried over.
     pub(super) old: Option<&'a Cluster>,
     /// Statistics for a new cluster.
-    pub(super) stats: &'a dyn Fn(&str) -> ClusterStats,
+    pub(super) stats: &'a dyn Fn(&str) -> Arc<ClusterStats>,
 }
 
 pub(super) fn cluster(value: &cluster::Cluster, parts: &Parts<'_>, context: &mut Context<'_>) -> Result<Cluster> {
@@ -65,7 +65,7 @@ pub(super) fn cluster(value: &cluster::Cluster, parts: &Parts<'_>, context: &mut
             } else {
                 &value.alt_stat_name
             };
-            Arc::new((parts.stats)(name))
+            (parts.stats)(name)
         },
         |old| old.stats.clone(),
     );

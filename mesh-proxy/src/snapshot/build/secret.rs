@@ -26,6 +26,8 @@ pub(super) struct Secrets {
     /// Equal contexts with equal secrets share one configuration.
     pub(super) servers: HashMap<u64, Arc<ServerTls>>,
     pub(super) clients: HashMap<u64, Arc<ClientTls>>,
+    /// By the context without server name and ALPN, the hash of the secrets, and whether the server's name is verified.
+    pub(super) client_configs: HashMap<(Vec<u8>, u64, bool), Arc<rustls::ClientConfig>>,
 }
 
 #[derive(Debug)]
@@ -113,6 +115,7 @@ impl Secrets {
     pub(super) fn shrink(&mut self) {
         self.servers.retain(|_, c| Arc::strong_count(c) > 1);
         self.clients.retain(|_, c| Arc::strong_count(c) > 1);
+        self.client_configs.retain(|_, c| Arc::strong_count(c) > 1);
     }
 }
 

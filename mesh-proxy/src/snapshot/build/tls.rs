@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mesh_api::envoy::Any;
 use mesh_api::envoy::pb::envoy::config::core::v3 as core;
 use mesh_api::envoy::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
+use prost::Message as _;
 
 use super::common::{any, any_type, boolean, string_match};
 use super::context::Context;
@@ -117,16 +118,17 @@ fn client_tls(
         return Ok(found.clone());
     }
     let alpn = common.params.alpn.clone();
-    let config = common
-        .complete
-        .then(|| {
-            client_config(&ClientTlsParams {
-                common: common.params,
-                verify_server_name,
-            })
-        })
-        .transpose()
-        .map_err(Invalid::new)?;
+    let config = if common.complete {
+        Some(shared_client_config(
+            value,
+            common.params,
+            common.hash,
+            verify_server_name,
+            context,
+        )?)
+    } else {
+        None
+    };
     let made = Arc::new(ClientTls {
         config,
         secrets: common.names,
@@ -135,6 +137,30 @@ fn client_tls(
         fingerprint,
     });
     context.secrets.clients.insert(fingerprint, made.clone());
+    Ok(made)
+}
+
+/// The configuration of rustls, which clusters share that differ in nothing but the server name and the ALPN: those are said
+/// for each connection. Every service of a mesh has a server name of its own.
+fn shared_client_config(
+    value: &tls::UpstreamTlsContext,
+    params: TlsCommon,
+    secrets: u64,
+    verify_server_name: bool,
+    context: &mut Context<'_>,
+) -> Result<Arc<rustls::ClientConfig>> {
+    let mut common = value.common_tls_context.clone().unwrap_or_default();
+    common.alpn_protocols.clear();
+    let key = (common.encode_to_vec(), secrets, verify_server_name);
+    if let Some(found) = context.secrets.client_configs.get(&key) {
+        return Ok(found.clone());
+    }
+    let made = client_config(&ClientTlsParams {
+        common: params,
+        verify_server_name,
+    })
+    .map_err(Invalid::new)?;
+    context.secrets.client_configs.insert(key, made.clone());
     Ok(made)
 }
 

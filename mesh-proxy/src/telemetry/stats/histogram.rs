@@ -86,6 +86,12 @@ pub struct HistogramValues {
 }
 
 impl HistogramValues {
+    /// No values.
+    pub const EMPTY: Self = HistogramValues {
+        buckets: [0; BUCKETS],
+        sum: 0.0,
+    };
+
     /// How many values.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()

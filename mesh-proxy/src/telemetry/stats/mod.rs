@@ -1,10 +1,12 @@
 //! Statistics under Envoy's names. Handles are resolved when a snapshot is built; the request path only adds.
 
+mod cluster;
 mod groups;
 mod histogram;
 mod inclusion;
 
-pub use groups::{ClusterStats, HttpStats, ListenerStats, TcpStats};
+pub use cluster::{ClusterCells, ClusterStats, Level};
+pub use groups::{HttpStats, ListenerStats, TcpStats};
 pub use histogram::{BOUNDS, Histogram, HistogramValues};
 pub use inclusion::Inclusion;
 
@@ -161,6 +163,7 @@ pub struct Registry {
     counters: Table<Counter>,
     gauges: Table<Gauge>,
     histograms: Table<Histogram>,
+    clusters: cluster::Clusters,
     /// Which of them are shown.
     inclusion: RwLock<Inclusion>,
     /// Istio's standard metrics.
@@ -236,7 +239,10 @@ impl Registry {
         collect(&self.histograms, &inclusion, &mut all, |h| {
             StatValue::Histogram(h.get())
         });
+        cluster::list(&self.clusters, &inclusion, &mut all);
+        // Stable: what a table has goes before the zero of a cluster without cells.
         all.sort_by(|a, b| a.name.cmp(&b.name));
+        all.dedup_by(|b, a| a.name == b.name);
         all
     }
 
@@ -255,6 +261,7 @@ impl Registry {
         sweep(&self.counters, |c| Arc::strong_count(&c.0) == 1);
         sweep(&self.gauges, |g| Arc::strong_count(&g.0) == 1);
         sweep(&self.histograms, Histogram::unused);
+        cluster::sweep(&self.clusters);
     }
 }
 
@@ -330,9 +337,9 @@ mod tests {
 
     #[test]
     fn one_name_is_one_counter_and_sweeping_spares_what_is_held() {
-        let registry = Registry::default();
+        let registry = Arc::<Registry>::default();
         let held = ClusterStats::new(&registry, "outbound|80||a.b.svc.cluster.local;");
-        ClusterStats::new(&registry, "gone");
+        ClusterStats::new(&registry, "gone").upstream_rq_total.inc();
         registry.counter("server.something").inc();
         held.upstream_rq_total.inc();
         ClusterStats::new(&registry, "outbound|80||a.b.svc.cluster.local;")
@@ -351,5 +358,36 @@ mod tests {
         );
         registry.reset();
         assert_eq!(held.upstream_rq_total.get(), 0);
+    }
+
+    #[test]
+    fn a_cluster_that_nobody_called_is_listed_like_one_that_was() {
+        let registry = Arc::<Registry>::default();
+        let idle = ClusterStats::new(&registry, "idle");
+        let called = ClusterStats::new(&registry, "called");
+        called.upstream_rq_total.inc();
+        idle.membership_total.set(3);
+        let all = registry.list();
+        let of = |owner: &str| {
+            let own = all
+                .iter()
+                .filter(|s| s.owner.as_ref().is_some_and(|(_, o)| **o == *owner));
+            own.map(|s| s.short_name().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(of("idle"), of("called"));
+        assert!(of("idle").iter().any(|name| name == "upstream_rq_time"));
+        let members = all.iter().find(|s| s.name == "cluster.idle.membership_total");
+        assert_eq!(members.map(|s| s.value), Some(StatValue::Gauge(3)));
+        // A look by name before the first call, as the call finds it.
+        let cell = registry.counter("cluster.idle.upstream_rq_total");
+        idle.upstream_rq_total.inc();
+        assert_eq!(cell.get(), 1);
+        drop((idle, cell));
+        registry.sweep();
+        let left = registry.list();
+        assert!(
+            left.iter()
+                .all(|s| s.owner.as_ref().is_some_and(|(_, o)| **o == *"called"))
+        );
     }
 }
