@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -16,6 +15,7 @@ use mesh_api::envoy::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Resource,
 };
 use mesh_api::envoy::type_url;
+use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -88,7 +88,7 @@ impl ControlPlane {
         let start = Instant::now();
         loop {
             let (taken, refused) = {
-                let mut progress = self.state.lock();
+                let mut progress = self.state.progress.lock();
                 (progress.taken, progress.refused.take())
             };
             if let Some(refused) = refused {
@@ -106,10 +106,6 @@ impl ControlPlane {
 }
 
 impl State {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
     /// What a request asks for: everything with the first of clusters and listeners, else what it names.
     fn answer(&self, request: &DeltaDiscoveryRequest, nonce: String) -> Option<DeltaDiscoveryResponse> {
         let known = self.resources.get(request.type_url.as_str())?;
@@ -203,10 +199,10 @@ async fn converse(
 ) -> Result<(), Status> {
     let mut sent: HashMap<String, usize> = HashMap::new();
     let mut number = 0_u32;
-    state.lock().taken = 0;
+    state.progress.lock().taken = 0;
     while let Some(request) = requests.message().await? {
         if let Some(count) = sent.remove(&request.response_nonce) {
-            let mut progress = state.lock();
+            let mut progress = state.progress.lock();
             match &request.error_detail {
                 None => progress.taken += count,
                 Some(error) => progress.refused = Some(error.message.chars().take(2000).collect()),

@@ -104,7 +104,7 @@ pub fn load_static(bootstrap: &Bootstrap, builder: &mut Builder) -> (Option<crat
             update.set.push(Incoming { name, version, bytes });
         }
         // All at once: each update makes a whole snapshot.
-        let applied = builder.apply(&update, Source::Static);
+        let applied = builder.apply(update, Source::Static);
         snapshot = applied.snapshot.or(snapshot);
         refused.extend(applied.rejected.into_iter().map(|r| {
             let i = places.get(&r.name).copied().unwrap_or_default();

@@ -14,20 +14,20 @@ const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 fn first(bencher: Bencher<'_, '_>, clusters: usize) {
     let update = update(clusters, 2);
     bencher
-        .with_inputs(|| Builder::new(Shared::new(Node::default())))
-        .bench_local_refs(|builder| builder.apply(&update, Source::Dynamic).snapshot.is_some());
+        .with_inputs(|| (Builder::new(Shared::new(Node::default())), update.clone()))
+        .bench_local_values(|(mut builder, update)| (builder.apply(update, Source::Dynamic).snapshot, builder));
 }
 
 /// One cluster of many changes.
 #[divan::bench(args = [50, 1000], sample_count = 50, sample_size = 1)]
 fn one_of(bencher: Bencher<'_, '_>, clusters: usize) {
     let mut builder = Builder::new(Shared::new(Node::default()));
-    builder.apply(&update(clusters, 2), Source::Dynamic);
+    builder.apply(update(clusters, 2), Source::Dynamic);
     // By turns with two endpoints and with three, so that there is always a change.
     let mut turns = [update(1, 3), update(1, 2)].into_iter().cycle();
     bencher
         .with_inputs(|| turns.next().expect("an endless row"))
-        .bench_local_values(|update| builder.apply(&update, Source::Dynamic).snapshot.is_some());
+        .bench_local_values(|update| builder.apply(update, Source::Dynamic).snapshot.is_some());
 }
 
 fn update(clusters: usize, endpoints: usize) -> Update {

@@ -45,7 +45,7 @@ impl Config {
     }
 
     /// Takes an update and puts what comes of it in force. Gives what was refused.
-    pub fn apply(&self, update: &Update, source: Source) -> Vec<Rejection> {
+    pub fn apply(&self, update: Update, source: Source) -> Vec<Rejection> {
         if source != Source::Static {
             let readiness = &self.shared.readiness;
             match update.type_url.as_str() {

@@ -76,6 +76,23 @@ impl Resources {
         self.inner.lock().by_type.get(type_url).cloned().unwrap_or_default()
     }
 
+    /// Names of all resources of a type URL.
+    pub fn names(&self, type_url: &str) -> Vec<String> {
+        let inner = self.inner.lock();
+        inner
+            .by_type
+            .get(type_url)
+            .into_iter()
+            .flat_map(BTreeMap::keys)
+            .cloned()
+            .collect()
+    }
+
+    /// The accepted message of one resource.
+    pub fn bytes(&self, type_url: &str, name: &str) -> Option<Arc<[u8]>> {
+        self.inner.lock().by_type.get(type_url)?.get(name)?.bytes.clone()
+    }
+
     /// Type URLs that there are resources of.
     pub fn types(&self) -> Vec<String> {
         self.inner.lock().by_type.keys().cloned().collect()

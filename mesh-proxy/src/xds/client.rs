@@ -190,7 +190,7 @@ async fn converse<D: Dialect>(
                 }
                 // What nothing asks for any more.
                 for update in gone {
-                    config.apply(&update, Source::Dynamic);
+                    config.apply(update, Source::Dynamic);
                 }
             }
         }

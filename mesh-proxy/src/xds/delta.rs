@@ -121,7 +121,7 @@ impl Dialect for Delta {
             remove: response.removed_resources,
             complete: false,
         };
-        let error_detail = take(config, &update).err().map(|message| Status {
+        let error_detail = take(config, update).err().map(|message| Status {
             code: INVALID_ARGUMENT,
             message,
             details: Vec::new(),

@@ -2,6 +2,7 @@
 //! only we can read. It is written a little after a change, whole, by rename, and read at start.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hasher as _};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -76,7 +77,7 @@ impl LastGood {
             count += update.set.len();
             let refused = match type_url {
                 type_url::NAME_TABLE => take_names(config, &update, Source::LastGood),
-                _ => config.apply(&update, Source::LastGood),
+                _ => config.apply(update, Source::LastGood),
             };
             for refusal in refused {
                 tracing::warn!("of the last good configuration: {refusal}");
@@ -123,14 +124,16 @@ impl LastGood {
     /// Writes the file after every change, for as long as the proxy runs.
     pub(super) async fn keep(self, config: Arc<Config>) {
         let mut changed = config.shared.changed.subscribe();
-        let mut written = Vec::new();
+        // Not the bytes: they are as many as the whole configuration has.
+        let mut written = 0;
         loop {
             tokio::time::sleep(SETTLE).await;
             let bytes = self.encode(&config);
-            if bytes != written {
-                let (path, content) = (self.path.clone(), bytes.clone());
-                match tokio::task::spawn_blocking(move || write(&path, &content)).await {
-                    Ok(Ok(())) => written = bytes,
+            let hash = hash_of(&bytes);
+            if hash != written {
+                let path = self.path.clone();
+                match tokio::task::spawn_blocking(move || write(&path, &bytes)).await {
+                    Ok(Ok(())) => written = hash,
                     Ok(Err(e)) => tracing::warn!("the last good configuration is not saved: {e:#}"),
                     Err(_) => {}
                 }
@@ -242,6 +245,12 @@ fn incoming(resource: &WireResource) -> Incoming {
             .map(|any| any.value.clone())
             .unwrap_or_default(),
     }
+}
+
+fn hash_of(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
 }
 
 /// Whole or not at all, and for nobody else to read.

@@ -110,7 +110,7 @@ impl Dialect for StateOfTheWorld {
             remove: Vec::new(),
             complete: matches!(response.type_url.as_str(), type_url::CLUSTER | type_url::LISTENER),
         };
-        let taken = take(config, &update);
+        let taken = take(config, update);
         let state = self.types.entry(response.type_url.clone()).or_default();
         state.nonce = response.nonce;
         if taken.is_ok() {

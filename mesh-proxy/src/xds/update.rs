@@ -22,19 +22,20 @@ pub(super) fn name_of(bytes: &[u8]) -> String {
 }
 
 /// Puts an update in force; `Err` with the text of the refusal that is sent back.
-pub(super) fn take(config: &Config, update: &Update) -> Result<(), String> {
+pub(super) fn take(config: &Config, update: Update) -> Result<(), String> {
     let stats = &config.shared.stats;
-    count(stats, &update.type_url, "update_attempt");
-    let rejected = if update.type_url == type_url::NAME_TABLE {
-        take_names(config, update, Source::Dynamic)
+    let type_url = update.type_url.clone();
+    count(stats, &type_url, "update_attempt");
+    let rejected = if type_url == type_url::NAME_TABLE {
+        take_names(config, &update, Source::Dynamic)
     } else {
         config.apply(update, Source::Dynamic)
     };
     if rejected.is_empty() {
-        count(stats, &update.type_url, "update_success");
+        count(stats, &type_url, "update_success");
         return Ok(());
     }
-    count(stats, &update.type_url, "update_rejected");
+    count(stats, &type_url, "update_rejected");
     for rejection in &rejected {
         tracing::warn!("refused: {rejection}");
     }

@@ -168,7 +168,7 @@ impl Mesh {
             remove: Vec::new(),
             complete: true,
         };
-        let applied = self.builder.apply(&update, Source::Static);
+        let applied = self.builder.apply(update, Source::Static);
         assert_eq!(applied.rejected, [], "configuration of the test");
         if let Some(snapshot) = applied.snapshot {
             self.proxy.shared.publish(snapshot);

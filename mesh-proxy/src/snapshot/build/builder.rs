@@ -19,7 +19,7 @@ use super::endpoint::{EndpointSpec, Host, assignment};
 use super::entry::Entry;
 use super::invalid::{Invalid, Result};
 use super::listener::listener;
-use super::route::route_table;
+use super::route::{route_table, split_hosts};
 use super::secret::{Secrets, secret};
 use super::strict::check;
 use super::update::{Applied, Incoming, Rejection, Update, Wants};
@@ -36,14 +36,18 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub struct Builder {
     pub(super) shared: Arc<Shared>,
     pub(super) secrets: Secrets,
-    pub(super) clusters: BTreeMap<String, Entry<Cluster>>,
-    pub(super) routes: BTreeMap<String, Entry<RouteTable>>,
-    pub(super) listeners: BTreeMap<String, Entry<Listener>>,
-    pub(super) assigned: BTreeMap<String, Vec<EndpointSpec>>,
+    pub(super) clusters: Entries<Cluster>,
+    pub(super) routes: Entries<RouteTable>,
+    pub(super) listeners: Entries<Listener>,
+    /// Names of endpoints that came by EDS; what they are is read from the message when a cluster is made.
+    pub(super) assigned: BTreeSet<String>,
     pub(super) resolved: BTreeMap<String, Vec<Vec<IpAddr>>>,
     pub(super) version: u64,
     pub(super) patience: Duration,
 }
+
+/// By name; snapshots share the names.
+pub(super) type Entries<T> = BTreeMap<Arc<str>, Entry<T>>;
 
 /// What changed, for those that depend on it.
 #[derive(Debug, Default)]
@@ -62,7 +66,7 @@ impl Builder {
             clusters: BTreeMap::new(),
             routes: BTreeMap::new(),
             listeners: BTreeMap::new(),
-            assigned: BTreeMap::new(),
+            assigned: BTreeSet::new(),
             resolved: BTreeMap::new(),
             version: 0,
             patience: PATIENCE,
@@ -81,13 +85,19 @@ impl Builder {
         &self.shared
     }
 
-    /// Takes an update.
-    pub fn apply(&mut self, update: &Update, source: Source) -> Applied {
+    /// Takes an update. It is consumed message by message, so that what is made of one takes the place of its bytes.
+    pub fn apply(&mut self, update: Update, source: Source) -> Applied {
         let mut changes = Changes::default();
         let mut rejected = Vec::new();
-        for incoming in &update.set {
-            if let Err(reasons) = self.accept(&update.type_url, incoming, source, &mut changes) {
-                self.note_rejection(&update.type_url, incoming, source, &reasons);
+        let mut gone = update.remove;
+        if update.complete {
+            let kept: BTreeSet<&str> = update.set.iter().map(|i| i.name.as_str()).collect();
+            let known = self.shared.resources.names(&update.type_url);
+            gone.extend(known.into_iter().filter(|name| !kept.contains(name.as_str())));
+        }
+        for incoming in update.set {
+            if let Err(reasons) = self.accept(&update.type_url, &incoming, source, &mut changes) {
+                self.note_rejection(&update.type_url, &incoming, source, &reasons);
                 rejected.extend(reasons.into_iter().map(|reason| Rejection {
                     type_url: update.type_url.clone(),
                     name: incoming.name.clone(),
@@ -95,12 +105,6 @@ impl Builder {
                     message: reason.message,
                 }));
             }
-        }
-        let mut gone = update.remove.clone();
-        if update.complete {
-            let kept: BTreeSet<&str> = update.set.iter().map(|i| i.name.as_str()).collect();
-            let known = self.shared.resources.all(&update.type_url);
-            gone.extend(known.into_keys().filter(|name| !kept.contains(name.as_str())));
         }
         for name in gone {
             self.remove(&update.type_url, &name, &mut changes);
@@ -135,10 +139,10 @@ impl Builder {
 
     /// Reads the files behind `file-cert:` and `file-root:` secrets again.
     pub fn reread_files(&mut self) -> Option<Snapshot> {
-        let mut names: BTreeSet<String> = BTreeSet::new();
+        let mut names: BTreeSet<Arc<str>> = BTreeSet::new();
         names.extend(self.clusters.values().flat_map(|e| e.deps.secrets.iter().cloned()));
         names.extend(self.listeners.values().flat_map(|e| e.deps.secrets.iter().cloned()));
-        let changed = self.secrets.reread(names.iter().map(String::as_str));
+        let changed = self.secrets.reread(names.iter().map(|name| &**name));
         let changes = Changes {
             any: !changed.is_empty(),
             secrets: changed.into_iter().collect(),
@@ -175,7 +179,7 @@ impl Builder {
     pub fn dns_clusters(&self) -> Vec<(String, DnsOptions)> {
         self.clusters
             .iter()
-            .filter_map(|(name, entry)| dns_options(&entry.object).map(|o| (name.clone(), o.clone())))
+            .filter_map(|(name, entry)| dns_options(&entry.object).map(|o| (name.to_string(), o.clone())))
             .collect()
     }
 
@@ -184,11 +188,13 @@ impl Builder {
         let mut out = Wants::default();
         for entry in self.clusters.values() {
             out.endpoints.extend(entry.deps.endpoints.clone());
-            out.secrets.extend(entry.deps.ads_secrets.iter().cloned());
+            out.secrets
+                .extend(entry.deps.ads_secrets.iter().map(ToString::to_string));
         }
         for entry in self.listeners.values() {
             out.routes.extend(entry.deps.routes.iter().cloned());
-            out.secrets.extend(entry.deps.ads_secrets.iter().cloned());
+            out.secrets
+                .extend(entry.deps.ads_secrets.iter().map(ToString::to_string));
         }
         out
     }
@@ -256,13 +262,14 @@ impl Builder {
                 if let Some(Host::Name(host)) = specs.iter().map(|s| &s.host).find(|h| matches!(h, Host::Name(_))) {
                     return Err(Invalid::new(format!("{host:?} is no IP address")).under("endpoints"));
                 }
-                self.assigned.insert(name.to_owned(), specs);
+                self.assigned.insert(name.to_owned());
                 changes.endpoints.insert(name.to_owned());
             }
             type_url::ROUTE => {
-                let message: route_pb::RouteConfiguration = decode(bytes)?;
-                named(name, &message.name)?;
-                let table = route_table(&message)?;
+                let (outline, hosts) = split_hosts(bytes)?;
+                named(name, &outline.name)?;
+                let hosts = hosts.into_iter().map(decode::<route_pb::VirtualHost>);
+                let table = route_table(&outline, hosts)?;
                 let deps = Deps {
                     clusters: clusters_of(&table),
                     ..Deps::default()
@@ -289,13 +296,14 @@ impl Builder {
     }
 
     fn make_cluster(&mut self, message: &cluster_pb::Cluster) -> Result<(Cluster, Deps)> {
-        let old = self.clusters.get(&message.name).map(|e| e.object.clone());
+        let old = self.clusters.get(message.name.as_str()).map(|e| e.object.clone());
         let eds_name = message.eds_cluster_config.as_ref().map(|c| c.service_name.as_str());
         let eds_name = eds_name.filter(|n| !n.is_empty()).unwrap_or(&message.name);
         let stats = self.shared.stats.clone();
+        let assigned = self.endpoints(eds_name);
         let mut context = Context::new(&mut self.secrets);
         let parts = Parts {
-            assigned: self.assigned.get(eds_name).map(Vec::as_slice),
+            assigned: assigned.as_deref(),
             resolved: self.resolved.get(&message.name).map(Vec::as_slice).unwrap_or_default(),
             old: old.as_deref(),
             stats: &|name| ClusterStats::new(&stats, name),
@@ -308,6 +316,16 @@ impl Builder {
             return self.make_cluster(message);
         }
         Ok((made, deps))
+    }
+
+    /// The endpoints that EDS gave last.
+    fn endpoints(&self, name: &str) -> Option<Vec<EndpointSpec>> {
+        if !self.assigned.contains(name) {
+            return None;
+        }
+        let bytes = self.shared.resources.bytes(type_url::ENDPOINT, name)?;
+        // It was accepted, so it can be read.
+        assignment(&decode(&bytes).ok()?).ok()
     }
 
     fn make_listener(&mut self, message: &listener_pb::Listener) -> Result<(Listener, Deps)> {
@@ -358,7 +376,7 @@ impl Builder {
                 self.clusters.remove(name).is_some()
             }
             type_url::ENDPOINT => {
-                let gone = self.assigned.remove(name).is_some();
+                let gone = self.assigned.remove(name);
                 if gone {
                     changes.endpoints.insert(name.to_owned());
                 }
@@ -384,10 +402,10 @@ impl Builder {
         }
         let touched = |deps: &Deps| {
             deps.endpoints.as_ref().is_some_and(|e| changes.endpoints.contains(e))
-                || !deps.secrets.is_disjoint(&changes.secrets)
+                || deps.secrets.iter().any(|s| changes.secrets.contains(&**s))
         };
-        let clusters: Vec<String> = names_where(&self.clusters, touched);
-        let listeners: Vec<String> = names_where(&self.listeners, touched);
+        let clusters = names_where(&self.clusters, touched);
+        let listeners = names_where(&self.listeners, touched);
         for name in clusters {
             self.rebuild_cluster(&name);
         }
@@ -421,16 +439,16 @@ impl Builder {
     }
 }
 
-fn put<T>(entries: &mut BTreeMap<String, Entry<T>>, name: &str, bytes: &Arc<[u8]>, object: T, deps: Deps) {
+fn put<T>(entries: &mut Entries<T>, name: &str, bytes: &Arc<[u8]>, object: T, deps: Deps) {
     match entries.get_mut(name) {
         Some(entry) => entry.replace(bytes.clone(), object, deps),
         None => {
-            entries.insert(name.to_owned(), Entry::new(bytes.clone(), object, deps));
+            entries.insert(name.into(), Entry::new(bytes.clone(), object, deps));
         }
     }
 }
 
-fn names_where<T>(entries: &BTreeMap<String, Entry<T>>, touched: impl Fn(&Deps) -> bool) -> Vec<String> {
+fn names_where<T>(entries: &Entries<T>, touched: impl Fn(&Deps) -> bool) -> Vec<Arc<str>> {
     entries
         .iter()
         .filter(|(_, entry)| touched(&entry.deps))
@@ -438,7 +456,7 @@ fn names_where<T>(entries: &BTreeMap<String, Entry<T>>, touched: impl Fn(&Deps) 
         .collect()
 }
 
-fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M> {
+pub(super) fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M> {
     M::decode(bytes).map_err(|e| Invalid::new(format!("malformed message: {e}")))
 }
 

@@ -284,14 +284,13 @@ fn transports(value: &cluster::Cluster, verify_name: bool, context: &mut Context
 
 fn criteria(value: Option<&Struct>) -> Result<Vec<(String, String)>> {
     let Some(value) = value else { return Ok(Vec::new()) };
-    let mut all: Vec<_> = value
-        .fields
-        .iter()
-        .map(|(key, value)| match &value.kind {
-            Some(Kind::StringValue(text)) => Ok((key.clone(), text.clone())),
-            _ => Err(Invalid::new("only strings are implemented").under(key)),
-        })
-        .collect::<Result<_>>()?;
+    let mut all = Vec::with_capacity(value.fields.len());
+    for (key, value) in &value.fields {
+        match &value.kind {
+            Some(Kind::StringValue(text)) => all.push((key.clone(), text.clone())),
+            _ => return Err(Invalid::new("only strings are implemented").under(key)),
+        }
+    }
     all.sort();
     Ok(all)
 }

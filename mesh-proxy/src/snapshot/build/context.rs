@@ -11,10 +11,10 @@ use super::secret::Secrets;
 /// What an object depends on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Deps {
-    /// Secrets by name.
-    pub(super) secrets: BTreeSet<String>,
+    /// Secrets by name, each once. Few, and the same in thousands of clusters: the names are shared.
+    pub(super) secrets: Vec<Arc<str>>,
     /// Those of them that come over ADS.
-    pub(super) ads_secrets: BTreeSet<String>,
+    pub(super) ads_secrets: Vec<Arc<str>>,
     /// Route tables by name.
     pub(super) routes: BTreeSet<String>,
     /// Clusters that routes name.
@@ -45,6 +45,18 @@ impl<'a> Context<'a> {
             Some(_) => Err(Invalid::new("only ads is implemented")),
             None => Err(Invalid::new("a source is required (ads)")),
         }
+    }
+
+    /// Notes a secret; gives its name as it is shared.
+    pub(super) fn needs_secret(&mut self, name: &str, over_ads: bool) -> Arc<str> {
+        let name = self.secrets.shared_name(name);
+        let lists = [(true, &mut self.deps.secrets), (over_ads, &mut self.deps.ads_secrets)];
+        for (_, list) in lists.into_iter().filter(|(on, _)| *on) {
+            if !list.contains(&name) {
+                list.push(name.clone());
+            }
+        }
+        name
     }
 
     pub(super) fn needs_routes(&mut self, name: &str) -> Arc<str> {

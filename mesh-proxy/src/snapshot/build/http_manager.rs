@@ -93,7 +93,7 @@ fn routes(value: &hcm::HttpConnectionManager, context: &mut Context<'_>) -> Resu
     use hcm::http_connection_manager::RouteSpecifier;
     match &value.route_specifier {
         Some(RouteSpecifier::RouteConfig(config)) => {
-            let table = route_table(config).at("route_config")?;
+            let table = route_table(config, config.virtual_hosts.iter().map(Ok)).at("route_config")?;
             Ok(RouteSource::Inline(Arc::new(table)))
         }
         Some(RouteSpecifier::Rds(rds)) => {

@@ -65,9 +65,10 @@ impl<T> At<T> for Result<T> {
 
 /// Converts every element of a repeated field; failures carry their index.
 pub(crate) fn each<S, T>(items: &[S], field: &str, mut convert: impl FnMut(&S) -> Result<T>) -> Result<Vec<T>> {
-    items
-        .iter()
-        .enumerate()
-        .map(|(i, item)| convert(item).map_err(|e| e.under(format_args!("{field}[{i}]"))))
-        .collect()
+    // Not by `collect`, which cannot know how many there will be before one fails, and keeps room for four at least.
+    let mut out = Vec::with_capacity(items.len());
+    for (i, item) in items.iter().enumerate() {
+        out.push(convert(item).map_err(|e| e.under(format_args!("{field}[{i}]")))?);
+    }
+    Ok(out)
 }

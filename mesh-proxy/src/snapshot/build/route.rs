@@ -1,10 +1,13 @@
 //! Route tables: `RouteConfiguration` and what is in it.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 
 use http::StatusCode;
 use mesh_api::envoy::pb::envoy::config::core::v3 as core;
 use mesh_api::envoy::pb::envoy::config::route::v3 as route;
+use prost::encoding::{self, DecodeContext, WireType};
+use prost::{DecodeError, Message as _};
 
 use super::common::{data_source, header_ops, header_value, origin, substitute, to_port};
 use super::forward::{forward, retry_policy};
@@ -16,41 +19,73 @@ use crate::snapshot::{HeaderOpsPair, Map, Redirect, RequireTls, Route, RouteActi
 /// Envoy's default for `max_direct_response_body_size_bytes`.
 const DIRECT_BODY_LIMIT: u32 = 4096;
 
-pub(super) fn route_table(value: &route::RouteConfiguration) -> Result<RouteTable> {
-    let body_limit = value
+/// A table of this outline, whose own `virtual_hosts` are not looked at, and these hosts. They are taken one by one: as
+/// messages, thousands of them are several times as large as what is made of them.
+pub(super) fn route_table<H: Borrow<route::VirtualHost>>(
+    outline: &route::RouteConfiguration,
+    hosts: impl ExactSizeIterator<Item = Result<H>>,
+) -> Result<RouteTable> {
+    let body_limit = outline
         .max_direct_response_body_size_bytes
         .as_ref()
         .map_or(DIRECT_BODY_LIMIT, |v| v.value);
-    let hosts = each(&value.virtual_hosts, "virtual_hosts", |host| {
-        virtual_host(host, body_limit).map(Arc::new)
-    })?;
     let mut table = RouteTable {
-        name: value.name.as_str().into(),
-        virtual_hosts: hosts,
+        name: outline.name.as_str().into(),
+        virtual_hosts: Vec::with_capacity(hosts.len()),
         exact: Map::default(),
         suffix: Vec::new(),
         prefix: Vec::new(),
         any: None,
-        ignore_port: value.ignore_port_in_host_matching,
+        ignore_port: outline.ignore_port_in_host_matching,
         headers: header_pair(
-            &value.request_headers_to_add,
-            &value.request_headers_to_remove,
-            &value.response_headers_to_add,
-            &value.response_headers_to_remove,
+            &outline.request_headers_to_add,
+            &outline.request_headers_to_remove,
+            &outline.response_headers_to_add,
+            &outline.response_headers_to_remove,
         )?,
     };
-    for (index, host) in value.virtual_hosts.iter().enumerate() {
-        if host.domains.is_empty() {
-            return Err(Invalid::new("a domain is required").under(format_args!("virtual_hosts[{index}].domains")));
-        }
-        for (i, domain) in host.domains.iter().enumerate() {
-            add_domain(&mut table, domain, index)
-                .map_err(|e| e.under(format_args!("virtual_hosts[{index}].domains[{i}]")))?;
-        }
+    for (index, host) in hosts.enumerate() {
+        host.and_then(|host| add_host(&mut table, host.borrow(), body_limit))
+            .map_err(|e| e.under(format_args!("virtual_hosts[{index}]")))?;
     }
     table.suffix.sort_by_key(|(s, _)| std::cmp::Reverse(s.len()));
     table.prefix.sort_by_key(|(s, _)| std::cmp::Reverse(s.len()));
     Ok(table)
+}
+
+fn add_host(table: &mut RouteTable, host: &route::VirtualHost, body_limit: u32) -> Result<()> {
+    let index = table.virtual_hosts.len();
+    table.virtual_hosts.push(Arc::new(virtual_host(host, body_limit)?));
+    if host.domains.is_empty() {
+        return Err(Invalid::new("a domain is required").under("domains"));
+    }
+    for (i, domain) in host.domains.iter().enumerate() {
+        add_domain(table, domain, index).map_err(|e| e.under(format_args!("domains[{i}]")))?;
+    }
+    Ok(())
+}
+
+/// Takes an encoded table apart: the message without its virtual hosts, and these, still encoded.
+pub(super) fn split_hosts(bytes: &[u8]) -> Result<(route::RouteConfiguration, Vec<&[u8]>)> {
+    const VIRTUAL_HOSTS: u32 = 2;
+    let malformed = |e: DecodeError| Invalid::new(format!("malformed message: {e}"));
+    let (mut outline, mut hosts) = (Vec::new(), Vec::new());
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let field = rest;
+        let (tag, wire_type) = encoding::decode_key(&mut rest).map_err(malformed)?;
+        let value = rest;
+        encoding::skip_field(wire_type, tag, &mut rest, DecodeContext::default()).map_err(malformed)?;
+        if tag == VIRTUAL_HOSTS && wire_type == WireType::LengthDelimited {
+            let mut host = &value[..value.len() - rest.len()];
+            encoding::decode_varint(&mut host).map_err(malformed)?;
+            hosts.push(host);
+        } else {
+            outline.extend_from_slice(&field[..field.len() - rest.len()]);
+        }
+    }
+    let outline = route::RouteConfiguration::decode(outline.as_slice()).map_err(malformed)?;
+    Ok((outline, hosts))
 }
 
 fn add_domain(table: &mut RouteTable, domain: &str, index: usize) -> Result<()> {

@@ -23,6 +23,8 @@ pub(super) struct Secrets {
     known: BTreeMap<String, Entry>,
     /// Those that the control plane said it does not have: nobody waits for them.
     absent: BTreeSet<String>,
+    /// Names that objects depend on.
+    names: BTreeSet<Arc<str>>,
     /// Equal contexts with equal secrets share one configuration.
     pub(super) servers: HashMap<u64, Arc<ServerTls>>,
     pub(super) clients: HashMap<u64, Arc<ClientTls>>,
@@ -57,6 +59,16 @@ impl Secrets {
             self.absent.insert(name.to_owned());
         }
         gone
+    }
+
+    /// The one copy of this name that all share.
+    pub(super) fn shared_name(&mut self, name: &str) -> Arc<str> {
+        if let Some(found) = self.names.get(name) {
+            return found.clone();
+        }
+        let made: Arc<str> = name.into();
+        self.names.insert(made.clone());
+        made
     }
 
     /// Whether there is nothing to wait for: the secret is there, or is known not to be.
@@ -116,6 +128,7 @@ impl Secrets {
         self.servers.retain(|_, c| Arc::strong_count(c) > 1);
         self.clients.retain(|_, c| Arc::strong_count(c) > 1);
         self.client_configs.retain(|_, c| Arc::strong_count(c) > 1);
+        self.names.retain(|name| Arc::strong_count(name) > 1);
     }
 }
 

@@ -1,12 +1,11 @@
 //! What of the objects is in force: those whose dependencies are there, or were waited for long enough.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mesh_api::envoy::type_url;
 
-use super::builder::{Builder, dns_options};
+use super::builder::{Builder, Entries, dns_options};
 use super::entry::Entry;
 use crate::shared::Shared;
 use crate::snapshot::{Map, Snapshot};
@@ -31,8 +30,8 @@ impl Builder {
             ..
         } = self;
         for (name, entry) in clusters.iter_mut() {
-            let endpoints = entry.deps.endpoints.as_ref().is_none_or(|e| assigned.contains_key(e));
-            let addresses = dns_options(&entry.object).is_none() || resolved.contains_key(name);
+            let endpoints = entry.deps.endpoints.as_ref().is_none_or(|e| assigned.contains(e));
+            let addresses = dns_options(&entry.object).is_none() || resolved.contains_key(&**name);
             let complete = endpoints && addresses && entry.deps.secrets.iter().all(|s| secrets.settled(s));
             changed |= settle_one(shared, type_url::CLUSTER, name, entry, complete, now, *patience);
         }
@@ -42,7 +41,7 @@ impl Builder {
                 .deps
                 .clusters
                 .iter()
-                .all(|c| clusters.get(c).is_none_or(|c| c.live.is_some()));
+                .all(|c| clusters.get(c.as_str()).is_none_or(|c| c.live.is_some()));
             changed |= settle_one(shared, type_url::ROUTE, name, entry, complete, now, *patience);
         }
         for (name, entry) in listeners.iter_mut() {
@@ -50,7 +49,7 @@ impl Builder {
                 .deps
                 .routes
                 .iter()
-                .all(|r| routes.get(r).is_some_and(|r| r.live.is_some()));
+                .all(|r| routes.get(r.as_str()).is_some_and(|r| r.live.is_some()));
             let complete = tables && entry.deps.secrets.iter().all(|s| secrets.settled(s));
             changed |= settle_one(shared, type_url::LISTENER, name, entry, complete, now, *patience);
         }
@@ -78,10 +77,10 @@ impl Builder {
     }
 }
 
-fn live<T>(entries: &BTreeMap<String, Entry<T>>) -> Map<Arc<str>, Arc<T>> {
+fn live<T>(entries: &Entries<T>) -> Map<Arc<str>, Arc<T>> {
     entries
         .iter()
-        .filter_map(|(name, entry)| Some((name.as_str().into(), entry.live.clone()?)))
+        .filter_map(|(name, entry)| Some((name.clone(), entry.live.clone()?)))
         .collect()
 }
 

@@ -305,20 +305,17 @@ fn resolve(sds: &tls::SdsSecretConfig, out: &mut Common, context: &mut Context<'
     if sds.name.is_empty() {
         return Err(Invalid::new("a name is required").under("name"));
     }
-    context.deps.secrets.insert(sds.name.clone());
-    if !is_file(&sds.name) {
-        match sds.sds_config.as_ref().and_then(|c| c.config_source_specifier.as_ref()) {
-            Some(Source::Ads(_)) => {
-                context.deps.ads_secrets.insert(sds.name.clone());
-            }
-            // A static secret of the bootstrap, or what Istio asks the agent for over a socket: here the agent is inside.
-            None | Some(Source::ApiConfigSource(_)) => {}
-            Some(_) => {
-                return Err(Invalid::new("only ads and the agent's own secrets are implemented").under("sds_config"));
-            }
+    let source = sds.sds_config.as_ref().and_then(|c| c.config_source_specifier.as_ref());
+    let over_ads = match source {
+        _ if is_file(&sds.name) => false,
+        Some(Source::Ads(_)) => true,
+        // A static secret of the bootstrap, or what Istio asks the agent for over a socket: here the agent is inside.
+        None | Some(Source::ApiConfigSource(_)) => false,
+        Some(_) => {
+            return Err(Invalid::new("only ads and the agent's own secrets are implemented").under("sds_config"));
         }
-    }
-    out.names.push(sds.name.as_str().into());
+    };
+    out.names.push(context.needs_secret(&sds.name, over_ads));
     let Some((secret, hash)) = context.secrets.get(&sds.name) else {
         out.complete = false;
         return Ok(None);

@@ -96,9 +96,10 @@ impl LbIndex {
     #[allow(clippy::cast_possible_truncation)]
     pub fn new(endpoints: &[Arc<Endpoint>]) -> Self {
         let weight = |i: u32| endpoints.get(i as usize).map_or(1, |e| e.weight.max(1));
-        let mut groups = Vec::new();
+        let chunks = || endpoints.chunk_by(|a, b| a.priority == b.priority);
+        let mut groups = Vec::with_capacity(chunks().count());
         let mut start = 0;
-        for chunk in endpoints.chunk_by(|a, b| a.priority == b.priority) {
+        for chunk in chunks() {
             let all: Vec<u32> = (start..start + chunk.len()).map(|i| i as u32).collect();
             let healthy = all
                 .iter()

@@ -44,12 +44,12 @@ fn what_was_accepted_comes_back_after_a_restart() {
     let directory = tempfile::tempdir().expect("a directory");
     let before = config();
     assert_eq!(
-        before.apply(&update(type_url::CLUSTER, "a", encode(&cluster("a"))), Source::Dynamic),
+        before.apply(update(type_url::CLUSTER, "a", encode(&cluster("a"))), Source::Dynamic),
         []
     );
     assert_eq!(
         before.apply(
-            &update(type_url::ENDPOINT, "a", encode(&endpoints("a", "10.0.0.1"))),
+            update(type_url::ENDPOINT, "a", encode(&endpoints("a", "10.0.0.1"))),
             Source::Dynamic
         ),
         []
@@ -57,7 +57,7 @@ fn what_was_accepted_comes_back_after_a_restart() {
     assert_eq!(
         before
             .apply(
-                &update(type_url::CLUSTER, "a", encode(&bad_cluster("a"))),
+                update(type_url::CLUSTER, "a", encode(&bad_cluster("a"))),
                 Source::Dynamic
             )
             .len(),
@@ -100,7 +100,7 @@ fn damaged_files_and_dead_certificates_are_not_used() {
     assert!(file.identity().is_none(), "there is no file");
 
     let before = config();
-    before.apply(&update(type_url::CLUSTER, "a", encode(&cluster("a"))), Source::Dynamic);
+    before.apply(update(type_url::CLUSTER, "a", encode(&cluster("a"))), Source::Dynamic);
     install_identity(&before, 1976);
     file.save(&before).expect("written");
     assert!(file.identity().is_none(), "it ended in 1976");

@@ -146,13 +146,13 @@ fn routes_wait_for_clusters_that_are_on_their_way_only() {
 #[test]
 fn state_of_the_world_removes_what_is_not_named_but_nothing_static() {
     let mut builder = impatient();
-    builder.apply(&update(CLUSTER, &[("static", "name: static")]), Source::Static);
+    builder.apply(update(CLUSTER, &[("static", "name: static")]), Source::Static);
     accept(&mut builder, CLUSTER, &[("a", "name: a"), ("b", "name: b")]);
     let complete = Update {
         complete: true,
         ..update(CLUSTER, &[("b", "name: b")])
     };
-    let snapshot = builder.apply(&complete, Source::Dynamic).snapshot.expect("a is gone");
+    let snapshot = builder.apply(complete, Source::Dynamic).snapshot.expect("a is gone");
     let mut names: Vec<_> = snapshot.clusters.keys().map(ToString::to_string).collect();
     names.sort();
     assert_eq!(names, ["b", "static"]);
@@ -253,7 +253,7 @@ fn a_secret_that_does_not_exist_keeps_no_listener_waiting() {
     };
     assert!(apply(&mut builder, LISTENER, &[("l", TLS_LISTENER)]).snapshot.is_none());
     let without = builder
-        .apply(&gone, Source::Dynamic)
+        .apply(gone.clone(), Source::Dynamic)
         .snapshot
         .expect("in force without it");
     let tls = |snapshot: &Snapshot| snapshot.listeners["l"].chains[0].tls.clone().expect("TLS");
@@ -265,7 +265,7 @@ fn a_secret_that_does_not_exist_keeps_no_listener_waiting() {
     // One that was there is waited for: it may be on its way again. What is in force stays so long.
     assert!(
         builder
-            .apply(&gone, Source::Dynamic)
+            .apply(gone, Source::Dynamic)
             .snapshot
             .is_none_or(|s| tls(&s).config.is_some())
     );

@@ -51,7 +51,7 @@ fn update(type_url: &str, resources: &[(&str, &str)]) -> Update {
 }
 
 fn apply(builder: &mut Builder, type_url: &str, resources: &[(&str, &str)]) -> Applied {
-    builder.apply(&update(type_url, resources), Source::Dynamic)
+    builder.apply(update(type_url, resources), Source::Dynamic)
 }
 
 /// Applies what must be accepted and change something.

@@ -285,7 +285,7 @@ fn broken_bytes_are_refused() {
             }],
             ..Update::default()
         };
-        assert_eq!(builder.apply(&update, Source::Dynamic).rejected.len(), 1, "{type_url}");
+        assert_eq!(builder.apply(update, Source::Dynamic).rejected.len(), 1, "{type_url}");
     }
 }
 
