@@ -17,6 +17,9 @@ use crate::shared::{Node, Workload};
 use crate::snapshot::build::{Builder, Incoming, Invalid, Update, check};
 use crate::snapshot::resources::Source;
 
+/// Of the thread that reads a bootstrap: as much as the main thread has.
+const STACK: usize = 8 << 20;
+
 /// Reads a file.
 ///
 /// # Errors
@@ -31,28 +34,33 @@ pub fn read(path: &Path) -> anyhow::Result<Bootstrap> {
 /// # Errors
 /// As [`read`].
 pub fn parse(text: &str) -> anyhow::Result<Bootstrap> {
+    // On a thread of its own, so that the memory of the YAML and of the descriptors goes back to the system with it: what is
+    // allocated beside them and lives on would keep their pages.
+    let bytes = std::thread::scope(|scope| {
+        let reader = std::thread::Builder::new().stack_size(STACK);
+        let reader = reader.spawn_scoped(scope, || encoded(text))?;
+        reader
+            .join()
+            .map_err(|_| anyhow::anyhow!("the reader of bootstraps ended early"))?
+    })?;
+    Ok(Bootstrap::decode(bytes.as_slice())?)
+}
+
+/// The text as an encoded message.
+fn encoded(text: &str) -> anyhow::Result<Vec<u8>> {
     // The file is the operator's own, and one with thousands of clusters passes the reader's limits for strangers' input.
     let value: serde_json::Value =
         serde_saphyr::from_str_with_options(text, serde_saphyr::options! { budget: None }).context("malformed YAML")?;
     anyhow::ensure!(value.is_object(), "expected fields such as static_resources at the top");
-    from_json(value)
-}
-
-/// Reads the message on a thread of its own, so that the memory of the descriptors goes back to the system with it: what is
-/// allocated beside them and lives on would keep their pages.
-fn from_json(value: serde_json::Value) -> anyhow::Result<Bootstrap> {
-    let read = move || Json::new().from_value::<Bootstrap>(value).map(|b| b.encode_to_vec());
-    let bytes = std::thread::spawn(read)
-        .join()
-        .map_err(|_| anyhow::anyhow!("the reader of bootstraps ended early"))??;
-    Ok(Bootstrap::decode(bytes.as_slice())?)
+    let bootstrap = Json::new().from_value::<Bootstrap>(value)?;
+    Ok(bootstrap.encode_to_vec())
 }
 
 /// Checks what the bootstrap says beside its static resources; those are checked by [`load_static`].
-pub fn check_outline(bootstrap: &Bootstrap) -> Vec<Invalid> {
-    let mut outline = bootstrap.clone();
-    outline.static_resources = None;
-    let mut out = check("envoy.config.bootstrap.v3.Bootstrap", &outline.encode_to_vec());
+pub fn check_outline(bootstrap: &mut Bootstrap) -> Vec<Invalid> {
+    let resources = bootstrap.static_resources.take();
+    let mut out = check("envoy.config.bootstrap.v3.Bootstrap", &bootstrap.encode_to_vec());
+    bootstrap.static_resources = resources;
     if let Some(address) = bootstrap.admin.as_ref().and_then(|a| a.address.as_ref())
         && socket_address(address).is_none()
     {
@@ -67,17 +75,27 @@ pub fn check_outline(bootstrap: &Bootstrap) -> Vec<Invalid> {
 /// A name with the message of that name.
 type Encoded = (String, Vec<u8>);
 
-/// Hands the static resources to the builder and publishes nothing. Gives all refusals, with paths from the bootstrap's top.
-pub fn load_static(bootstrap: &Bootstrap, builder: &mut Builder) -> (Option<crate::snapshot::Snapshot>, Vec<Invalid>) {
-    let Some(resources) = &bootstrap.static_resources else {
+/// Takes the static resources out of the bootstrap, hands them to the builder, and publishes nothing. Gives all refusals, with
+/// paths from the bootstrap's top.
+pub fn load_static(
+    bootstrap: &mut Bootstrap,
+    builder: &mut Builder,
+) -> (Option<crate::snapshot::Snapshot>, Vec<Invalid>) {
+    let Some(resources) = bootstrap.static_resources.take() else {
         return (None, Vec::new());
     };
-    let secrets = resources.secrets.iter().map(|s| (s.name.clone(), s.encode_to_vec()));
-    let clusters = resources.clusters.iter().map(|c| (c.name.clone(), c.encode_to_vec()));
+    let secrets = resources.secrets.into_iter().map(|s| {
+        let bytes = s.encode_to_vec();
+        (s.name, bytes)
+    });
+    let clusters = resources.clusters.into_iter().map(|c| {
+        let bytes = c.encode_to_vec();
+        (c.name, bytes)
+    });
     let listeners = resources
         .listeners
-        .iter()
-        .map(|l| (listener_name(l), l.encode_to_vec()));
+        .into_iter()
+        .map(|l| (listener_name(&l), l.encode_to_vec()));
     let mut snapshot = None;
     let mut refused = Vec::new();
     let groups: [(&str, &str, Vec<Encoded>); 3] = [

@@ -48,10 +48,10 @@ static_resources:
 "#;
 
 fn load(text: &str) -> (Option<crate::snapshot::Snapshot>, Vec<String>) {
-    let bootstrap = parse(text).expect("a bootstrap");
+    let mut bootstrap = parse(text).expect("a bootstrap");
     let mut builder = Builder::new(Shared::new(node(&bootstrap))).with_patience(Duration::ZERO);
-    let mut refused = check_outline(&bootstrap);
-    let (snapshot, more) = load_static(&bootstrap, &mut builder);
+    let mut refused = check_outline(&mut bootstrap);
+    let (snapshot, more) = load_static(&mut bootstrap, &mut builder);
     refused.extend(more);
     (snapshot, refused.iter().map(ToString::to_string).collect())
 }

@@ -21,9 +21,9 @@ fn main() {
 
 /// What a bootstrap's text becomes, with the builder that made it.
 fn load(text: &str) -> (Builder, Snapshot) {
-    let bootstrap = bootstrap::parse(text).expect("a bootstrap");
+    let mut bootstrap = bootstrap::parse(text).expect("a bootstrap");
     let mut builder = Builder::new(Shared::new(Node::default())).with_patience(Duration::ZERO);
-    let (snapshot, refused) = bootstrap::load_static(&bootstrap, &mut builder);
+    let (snapshot, refused) = bootstrap::load_static(&mut bootstrap, &mut builder);
     assert!(refused.is_empty(), "{refused:?}");
     (builder, snapshot.expect("static resources"))
 }

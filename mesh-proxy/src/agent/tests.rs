@@ -95,7 +95,7 @@ fn the_environment_becomes_a_bootstrap() {
             "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 15000}}}
         })
     );
-    assert_eq!(bootstrap::check_outline(&agent.bootstrap()), []);
+    assert_eq!(bootstrap::check_outline(&mut agent.bootstrap()), []);
     let workload = bootstrap::node(&agent.bootstrap()).workload.expect("Istio's metadata");
     assert_eq!(
         (workload.canonical_name.as_str(), workload.canonical_revision.as_str()),

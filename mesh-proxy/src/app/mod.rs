@@ -96,7 +96,7 @@ fn from_file(args: RunArgs) -> anyhow::Result<ExitCode> {
         bootstrap.node.get_or_insert_default().cluster.clone_from(cluster);
     }
     if args.mode == Mode::Validate {
-        return Ok(validate(&shown, &bootstrap));
+        return Ok(validate(&shown, bootstrap));
     }
     let log = log::start(&args.log_level)?;
     serve(Settings {
@@ -152,12 +152,13 @@ fn from_environment(role: agent::Role, args: AgentArgs) -> anyhow::Result<ExitCo
 }
 
 /// `--mode validate`: as Envoy, one line when all is well; else all that is wrong.
-fn validate(shown: &str, bootstrap: &Bootstrap) -> ExitCode {
-    let shared = Shared::new(bootstrap::node(bootstrap));
+fn validate(shown: &str, mut bootstrap: Bootstrap) -> ExitCode {
+    let shared = Shared::new(bootstrap::node(&bootstrap));
     let mut builder = Builder::new(shared).with_patience(Duration::ZERO);
-    let mut refused = bootstrap::check_outline(bootstrap);
-    refused.extend(bootstrap::load_static(bootstrap, &mut builder).1);
-    refused.extend(xds::check_bootstrap(bootstrap));
+    let mut refused = bootstrap::check_outline(&mut bootstrap);
+    let of_source = xds::check_bootstrap(&bootstrap);
+    refused.extend(bootstrap::load_static(&mut bootstrap, &mut builder).1);
+    refused.extend(of_source);
     if refused.is_empty() {
         let _ = print(format!("configuration '{shown}' OK").as_bytes());
         return ExitCode::SUCCESS;
@@ -197,14 +198,8 @@ fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
 
 /// Runs the proxy until it is told to end. In this order: configuration that is at hand, admin ports, workers and
 /// listeners, then everything that talks to the control plane. All of it except the workers is on this thread.
-async fn run(settings: Settings) -> anyhow::Result<()> {
-    let Settings {
-        shown,
-        bootstrap,
-        agent,
-        drain: limits,
-        ..
-    } = &settings;
+async fn run(mut settings: Settings) -> anyhow::Result<()> {
+    let (agent, bootstrap) = (&settings.agent, &mut settings.bootstrap);
     let mut node = bootstrap::node(bootstrap);
     node.identity = agent.as_ref().map(|a| a.identity.to_string().into());
     let shared = Shared::new(node);
@@ -213,9 +208,17 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     // Configuration at hand: static resources, then what the control plane said in an earlier life.
     let mut refused = bootstrap::check_outline(bootstrap);
     let mut builder = Builder::new(shared.clone());
+    // It may name a static cluster.
+    let source = xds::Settings::from_bootstrap(bootstrap, agent.as_ref());
     let (snapshot, of_resources) = bootstrap::load_static(bootstrap, &mut builder);
     refused.extend(of_resources);
-    let source = match xds::Settings::from_bootstrap(bootstrap, agent.as_ref()) {
+    let Settings {
+        shown,
+        agent,
+        drain: limits,
+        ..
+    } = &settings;
+    let source = match source {
         Ok(source) => source,
         Err(e) => {
             refused.push(e);

@@ -311,6 +311,42 @@ fn the_agents_own_secrets_are_not_asked_for_over_ads() {
     assert!(tls.config.is_some());
 }
 
+#[test]
+fn clusters_share_tls_where_only_the_server_name_differs() {
+    let mut builder = impatient();
+    let (pem, key) = certificate();
+    let identity = crate::snapshot::build::identity(pem.as_bytes(), key.as_bytes()).expect("a pair");
+    let trust = TrustBundle {
+        roots: identity.chain.clone(),
+        ..TrustBundle::default()
+    };
+    builder.set_secret("ROOTCA", Secret::Trust(Arc::new(trust)));
+    builder.set_secret("default", own(identity));
+    let with = |name: &str, fields: &str| {
+        let yaml = MESH_CLUSTER.replace("    common_tls_context:", &format!("{fields}\n    common_tls_context:"));
+        yaml.replacen("name: c", &format!("name: {name}"), 1)
+    };
+    let oldest = with("other", "    sni: a.test").replace(
+        "common_tls_context:",
+        "common_tls_context:\n      tls_params: {tls_minimum_protocol_version: TLSv1_3}",
+    );
+    let alpn = with("b", "    sni: b.test").replace(
+        "common_tls_context:",
+        "common_tls_context:\n      alpn_protocols: [istio]",
+    );
+    let all = [("a", with("a", "    sni: a.test")), ("b", alpn), ("other", oldest)];
+    let snapshot = accept(&mut builder, CLUSTER, &all.each_ref().map(|(n, y)| (*n, y.as_str())));
+    let tls = |name: &str| match &snapshot.clusters[name].endpoints[0].transport {
+        crate::snapshot::Transport::Tls(tls) => tls.clone(),
+        crate::snapshot::Transport::Plain => panic!("plaintext"),
+    };
+    let config = |name: &str| tls(name).config.clone().expect("secrets are there");
+    assert_eq!((&*tls("a").sni, &*tls("b").sni), ("a.test", "b.test"));
+    assert_eq!(tls("b").alpn, [b"istio".to_vec()]);
+    assert!(arc_eq(&config("a"), &config("b")));
+    assert!(!arc_eq(&config("a"), &config("other")));
+}
+
 fn own(identity: Identity) -> Secret {
     Secret::Identity(Arc::new(identity))
 }

@@ -290,6 +290,27 @@ fn broken_bytes_are_refused() {
 }
 
 #[test]
+fn a_virtual_host_is_refused_by_its_place() {
+    let first = "{name: v, domains: [A.test]}";
+    for (second, reason) in [
+        (
+            "{name: w, domains: [b.test, a.TEST]}",
+            "virtual_hosts[1].domains[1]: \"a.test\" occurs twice",
+        ),
+        ("{name: w}", "virtual_hosts[1].domains: a domain is required"),
+        (
+            "{name: w, domains: [b.test], routes: [{}]}",
+            "virtual_hosts[1].routes[0].match: a match",
+        ),
+    ] {
+        // What comes after the hosts still belongs to the table.
+        let yaml = format!("virtual_hosts: [{first}, {second}]\nname: r");
+        let all = refused(ROUTE, "r", &yaml);
+        assert!(all.len() == 1 && all[0].starts_with(reason), "{all:?}");
+    }
+}
+
+#[test]
 fn substitutions_take_the_syntax_of_the_regex_crate() {
     let value = mesh_api::envoy::pb::envoy::r#type::matcher::v3::RegexMatchAndSubstitute {
         pattern: Some(mesh_api::envoy::pb::envoy::r#type::matcher::v3::RegexMatcher {
