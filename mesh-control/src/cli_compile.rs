@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use mesh_api::envoy::json::{Json, JsonError};
-use prost::{Message, Name};
+use prost::Name;
 use serde_json::{Map, Value};
 
-use crate::compile::{Compiled, Proxy, Warning, compile, unsupported, unsupported_mesh};
+use crate::compile::{Compiled, Encoded, Proxy, Warning, compile, unsupported, unsupported_mesh};
 use crate::store::Store;
 
 /// The resources of a proxy as proto3 JSON, under the keys `listeners`, `routes`, `clusters` and `endpoints`: arrays in the
@@ -23,10 +23,10 @@ pub fn to_json(json: &Json, compiled: &Compiled) -> Result<Value, JsonError> {
     Ok(Value::Object(out))
 }
 
-fn array<M: Message + Name>(json: &Json, messages: &BTreeMap<String, M>) -> Result<Value, JsonError> {
+fn array<M: Name>(json: &Json, messages: &BTreeMap<String, Encoded<M>>) -> Result<Value, JsonError> {
     messages
         .values()
-        .map(|m| json.to_value(m))
+        .map(|m| json.bytes_to_value(&M::full_name(), m.bytes()))
         .collect::<Result<Vec<_>, _>>()
         .map(Value::Array)
 }

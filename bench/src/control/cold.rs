@@ -51,7 +51,7 @@ pub(crate) fn measure(folder: &Path, mesh: &Mesh) -> Result<Cold> {
         store += took;
         let (compiled, took) = timed(|| compile(&indexed, &proxy));
         compiling += took;
-        let (all, took) = timed(|| packed(&json, &compiled));
+        let (all, took) = timed(|| packed(&json, compiled));
         packing += took;
         resources = all.values().map(std::collections::BTreeMap::len).sum();
         bytes = all.values().flat_map(|t| t.values()).map(|r| r.any.value.len()).sum();

@@ -16,17 +16,22 @@ use super::json::Json;
 /// Encodes a message canonically.
 pub fn encode<M: Message + prost::Name>(json: &Json, message: &M) -> Vec<u8> {
     let mut bytes = message.encode_to_vec();
+    sort(json, &M::full_name(), &mut bytes);
+    bytes
+}
+
+/// Brings encoded bytes of the named message into canonical order.
+pub fn sort(json: &Json, name: &str, bytes: &mut [u8]) {
     let plans = json.plans();
-    if let Some(plan) = plans.of(&M::full_name()) {
+    if let Some(plan) = plans.of(name) {
         let mut sorter = Sorter {
             plans,
             entries: Vec::new(),
             scratch: Vec::new(),
         };
         // Bytes inside an `Any` that are no such message stay as they are from there on.
-        let _ = sorter.sort(plan, &mut bytes);
+        let _ = sorter.sort(plan, bytes);
     }
-    bytes
 }
 
 /// Packs a message into an [`Any`] with canonical bytes.

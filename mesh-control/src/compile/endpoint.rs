@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use mesh_api::istio::MutualTlsMode;
 
 use super::context::Context;
-use super::pb::{core, endpoint as eds, fields, text, uint};
+use super::encoded::{Encoded, Writer};
+use super::pb::{endpoint::ClusterLoadAssignment, fields, text};
 use crate::store::endpoint::Endpoint;
 use crate::store::workload::Workload;
 
@@ -17,72 +18,70 @@ pub(super) fn assignment<'a>(
     ctx: &Context<'_>,
     cluster: &str,
     endpoints: impl IntoIterator<Item = &'a Endpoint>,
-) -> eds::ClusterLoadAssignment {
-    let mut localities: BTreeMap<&str, Vec<eds::LbEndpoint>> = BTreeMap::new();
+) -> Encoded<ClusterLoadAssignment> {
+    let mut localities: BTreeMap<&str, Vec<&Endpoint>> = BTreeMap::new();
     for endpoint in endpoints {
         localities
             .entry(&endpoint.workload.locality)
             .or_default()
-            .push(lb_endpoint(ctx, endpoint));
+            .push(endpoint);
     }
-    eds::ClusterLoadAssignment {
-        cluster_name: cluster.to_owned(),
-        endpoints: localities
-            .into_iter()
-            .map(|(name, lb_endpoints)| eds::LocalityLbEndpoints {
-                locality: Some(locality(name)),
-                load_balancing_weight: uint(
-                    lb_endpoints
-                        .iter()
-                        .map(|e| e.load_balancing_weight.map_or(1, |w| w.value))
-                        .sum(),
-                ),
-                lb_endpoints,
-                ..Default::default()
-            })
-            .collect(),
-        ..Default::default()
+    let mut out = Writer::default();
+    out.text(1, cluster);
+    for (name, endpoints) in localities {
+        // `LocalityLbEndpoints`
+        out.message(2, |out| {
+            out.message(1, |out| locality(name, out));
+            for endpoint in &endpoints {
+                out.message(2, |out| lb_endpoint(ctx, endpoint, out));
+            }
+            let weight = endpoints.iter().map(|e| weight(e)).sum();
+            out.message(3, |out| out.number(1, weight));
+        });
+    }
+    Encoded::written(out)
+}
+
+fn locality(name: &str, out: &mut Writer) {
+    for (field, part) in (1..).zip(name.splitn(3, '/')) {
+        out.text(field, part);
     }
 }
 
-fn locality(name: &str) -> core::Locality {
-    let mut parts = name.splitn(3, '/').map(str::to_owned);
-    core::Locality {
-        region: parts.next().unwrap_or_default(),
-        zone: parts.next().unwrap_or_default(),
-        sub_zone: parts.next().unwrap_or_default(),
-    }
+fn weight(endpoint: &Endpoint) -> u32 {
+    endpoint.workload.weight.max(1)
 }
 
-fn lb_endpoint(ctx: &Context<'_>, endpoint: &Endpoint) -> eds::LbEndpoint {
-    let workload = &endpoint.workload;
-    let mut metadata = core::Metadata::default();
-    metadata.filter_metadata.insert(
-        "istio".to_owned(),
-        fields([("workload", text(workload_text(ctx, workload)))]),
-    );
-    if speaks_mesh_tls(ctx, endpoint) {
-        metadata
-            .filter_metadata
-            .insert(TRANSPORT_MATCH.to_owned(), fields([("tlsMode", text("istio"))]));
-    }
-    let address = match endpoint.address.strip_prefix("unix://") {
-        Some(path) => Some(core::Address {
-            address: Some(core::address::Address::Pipe(core::Pipe {
-                path: path.to_owned(),
-                ..Default::default()
-            })),
+/// A `LbEndpoint`.
+fn lb_endpoint(ctx: &Context<'_>, endpoint: &Endpoint, out: &mut Writer) {
+    // `endpoint.address`
+    out.message(1, |out| out.message(1, |out| address(endpoint, out)));
+    // `metadata`; the shorter key comes first.
+    out.message(3, |out| {
+        out.entry(1, "istio", |out| {
+            out.entry(1, "workload", |out| {
+                out.message(3, |out| workload(ctx, &endpoint.workload, out))
+            });
+        });
+        if speaks_mesh_tls(ctx, endpoint) {
+            out.entry(1, TRANSPORT_MATCH, |out| {
+                out.entry(1, "tlsMode", |out| out.text(3, "istio"));
+            });
+        }
+    });
+    // `load_balancing_weight`
+    out.message(4, |out| out.number(1, weight(endpoint)));
+}
+
+fn address(endpoint: &Endpoint, out: &mut Writer) {
+    match endpoint.address.strip_prefix("unix://") {
+        // `pipe.path`
+        Some(path) => out.message(2, |out| out.text(1, path)),
+        // `socket_address`: `address`, `port_value`
+        None => out.message(1, |out| {
+            out.text(2, &endpoint.address);
+            out.number(3, endpoint.port.into());
         }),
-        None => super::pb::address(&endpoint.address, endpoint.port),
-    };
-    eds::LbEndpoint {
-        metadata: Some(metadata),
-        load_balancing_weight: uint(workload.weight.max(1)),
-        host_identifier: Some(eds::lb_endpoint::HostIdentifier::Endpoint(eds::Endpoint {
-            address,
-            ..Default::default()
-        })),
-        ..Default::default()
     }
 }
 
@@ -93,19 +92,25 @@ pub(super) fn speaks_mesh_tls(ctx: &Context<'_>, endpoint: &Endpoint) -> bool {
 }
 
 /// `workload;namespace;canonical-name;canonical-revision;cluster`, by which clients know the peer without asking it.
-fn workload_text(ctx: &Context<'_>, workload: &Workload) -> String {
+fn workload(ctx: &Context<'_>, workload: &Workload, out: &mut Writer) {
     let revision = match workload.canonical_revision() {
         "latest" => "",
         other => other,
     };
     let parts = [
         &*workload.owner,
+        ";",
         &workload.namespace,
+        ";",
         workload.canonical_name(),
+        ";",
         revision,
+        ";",
         ctx.proxy.meta("CLUSTER_ID").unwrap_or("Kubernetes"),
     ];
-    parts.join(";")
+    for part in parts {
+        out.bytes.extend_from_slice(part.as_bytes());
+    }
 }
 
 /// The criteria under which an endpoint with a sidecar is found.

@@ -7,6 +7,7 @@
 
 mod cluster;
 mod context;
+mod encoded;
 mod endpoint;
 mod gateway;
 mod inbound;
@@ -34,6 +35,7 @@ use mesh_api::nds::NameTable;
 use crate::store::Store;
 use context::Context;
 
+pub use encoded::Encoded;
 pub use pack::{Packed, Resource, packed};
 pub use proxy::Proxy;
 pub use scope::Scope;
@@ -43,15 +45,15 @@ pub use unsupported::{unsupported, unsupported_mesh};
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Compiled {
     /// LDS.
-    pub listeners: BTreeMap<String, Listener>,
+    pub listeners: BTreeMap<String, Encoded<Listener>>,
     /// RDS.
-    pub routes: BTreeMap<String, RouteConfiguration>,
+    pub routes: BTreeMap<String, Encoded<RouteConfiguration>>,
     /// CDS.
-    pub clusters: BTreeMap<String, Cluster>,
+    pub clusters: BTreeMap<String, Encoded<Cluster>>,
     /// EDS.
-    pub endpoints: BTreeMap<String, ClusterLoadAssignment>,
+    pub endpoints: BTreeMap<String, Encoded<ClusterLoadAssignment>>,
     /// SDS: credentials of a gateway from Kubernetes Secrets, `kubernetes://NAME`.
-    pub secrets: BTreeMap<String, Secret>,
+    pub secrets: BTreeMap<String, Encoded<Secret>>,
     /// NDS.
     pub names: NameTable,
     /// What was asked for and could not be done for this proxy.
@@ -114,7 +116,7 @@ pub fn shared(store: &Store, scope: &Scope) -> Compiled {
     cluster::fixed(&ctx, &mut out);
     for name in listener::outbound(&ctx, &mut out) {
         let table = route::sidecar(&ctx, &name);
-        out.routes.insert(name, table);
+        out.routes.insert(name, Encoded::new(&table));
     }
     out.names = name_table::name_table(&ctx);
     out.warnings = ctx.into_warnings();

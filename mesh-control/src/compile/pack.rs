@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use mesh_api::envoy::canonical;
 use mesh_api::envoy::json::Json;
 use mesh_api::envoy::{Any, type_url};
-use prost::{Message, Name};
+use prost::Name;
 use sha2::{Digest, Sha256};
 
-use super::Compiled;
+use super::{Compiled, Encoded};
 
 /// One resource as it travels.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,29 +23,40 @@ pub struct Resource {
 pub type Packed = BTreeMap<&'static str, BTreeMap<String, Resource>>;
 
 /// Packs all resources canonically. Types without any resource are there with an empty map.
-pub fn packed(json: &Json, compiled: &Compiled) -> Packed {
-    let mut names = BTreeMap::new();
-    names.insert(String::new(), &compiled.names);
+pub fn packed(json: &Json, compiled: Compiled) -> Packed {
+    let names = Encoded::new(&compiled.names);
     BTreeMap::from([
-        (type_url::LISTENER, all(json, &compiled.listeners)),
-        (type_url::ROUTE, all(json, &compiled.routes)),
-        (type_url::CLUSTER, all(json, &compiled.clusters)),
-        (type_url::ENDPOINT, all(json, &compiled.endpoints)),
-        (type_url::SECRET, all(json, &compiled.secrets)),
+        (type_url::LISTENER, all(json, compiled.listeners)),
+        (type_url::ROUTE, all(json, compiled.routes)),
+        (type_url::CLUSTER, all(json, compiled.clusters)),
+        (type_url::ENDPOINT, all(json, compiled.endpoints)),
+        (type_url::SECRET, all(json, compiled.secrets)),
         (
             type_url::NAME_TABLE,
-            names.into_iter().map(|(name, m)| (name, one(json, m))).collect(),
+            all(json, BTreeMap::from([(String::new(), names)])),
         ),
     ])
 }
 
-fn all<M: Message + Name>(json: &Json, messages: &BTreeMap<String, M>) -> BTreeMap<String, Resource> {
-    messages.iter().map(|(name, m)| (name.clone(), one(json, m))).collect()
-}
-
-fn one<M: Message + Name>(json: &Json, message: &M) -> Resource {
-    let any = canonical::pack(json, message);
-    let digest = Sha256::digest(&any.value);
-    let version = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
-    Resource { any, version }
+fn all<M: Name>(json: &Json, messages: BTreeMap<String, Encoded<M>>) -> BTreeMap<String, Resource> {
+    let name = M::full_name();
+    let one = |message: Encoded<M>| {
+        let mut value = message.bytes;
+        if !message.canonical {
+            canonical::sort(json, &name, &mut value);
+        }
+        let digest = Sha256::digest(&value);
+        let start = digest.first_chunk().copied().unwrap_or_default();
+        Resource {
+            version: format!("{:016x}", u64::from_be_bytes(start)),
+            any: Any {
+                type_url: M::type_url(),
+                value,
+            },
+        }
+    };
+    messages
+        .into_iter()
+        .map(|(name, message)| (name, one(message)))
+        .collect()
 }

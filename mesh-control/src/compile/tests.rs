@@ -8,6 +8,7 @@ use mesh_api::envoy::pb::envoy::config::core::v3::Node;
 use mesh_api::envoy::type_url;
 use mesh_api::istio::{AnyObject, parse};
 use mesh_api::names::NodeId;
+use prost::Message;
 use serde_json::{Value, json};
 
 use super::*;
@@ -38,6 +39,10 @@ fn sidecar(labels: &[(&str, &str)]) -> Proxy {
     let id = NodeId::parse("sidecar~10.1.0.1~web-1.shop~shop.svc.cluster.local").expect("a node id");
     let labels: BTreeMap<String, String> = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     Proxy::new(id, labels)
+}
+
+fn message<M: Message + Default>(encoded: &Encoded<M>) -> M {
+    encoded.message().expect("the bytes of a message")
 }
 
 fn text(compiled: &Compiled) -> String {
@@ -86,13 +91,13 @@ fn listeners_and_lookups_follow_the_families_of_the_pods_addresses() {
                 .map(|a| &a["address"]["socket_address"]["address"]);
             all.filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
         });
-        let lookup = &compiled.clusters["outbound|80||far.example"].dns_lookup_family;
+        let lookup = message(&compiled.clusters["outbound|80||far.example"]).dns_lookup_family;
         (
             shown
                 .collect::<std::collections::BTreeSet<_>>()
                 .into_iter()
                 .collect::<Vec<_>>(),
-            *lookup,
+            lookup,
         )
     };
     use crate::compile::pb::cluster::cluster::DnsLookupFamily::{All, V4Only, V6Only};
@@ -123,9 +128,10 @@ fn opaque_chains_exchange_metadata_and_count() {
     let store = store();
     let mut proxy = sidecar(&[("app", "db")]);
     let chains = |proxy: &Proxy| {
-        let listeners = compile(&store, proxy).listeners;
+        let compiled = compile(&store, proxy);
+        let listeners: Vec<Listener> = compiled.listeners.values().map(message).collect();
         let chains = listeners
-            .values()
+            .iter()
             .flat_map(|l| l.filter_chains.iter().chain(&l.default_filter_chain));
         let names = chains.map(|c| c.filters.iter().map(|f| f.name.clone()).collect::<Vec<_>>());
         names
@@ -163,7 +169,7 @@ fn a_node_says_who_it_is() {
 fn every_type_is_packed_and_versions_follow_content() {
     let json = Json::new();
     let store = store();
-    let first = packed(&json, &compile(&store, &sidecar(&[("app", "web")])));
+    let first = packed(&json, compile(&store, &sidecar(&[("app", "web")])));
     let types = [
         type_url::LISTENER,
         type_url::ROUTE,
@@ -173,7 +179,7 @@ fn every_type_is_packed_and_versions_follow_content() {
         type_url::NAME_TABLE,
     ];
     assert!(types.iter().all(|t| first.contains_key(t)));
-    let other = packed(&json, &compile(&store, &sidecar(&[])));
+    let other = packed(&json, compile(&store, &sidecar(&[])));
     let version = |packed: &Packed, t: &str, name: &str| packed[t][name].version.clone();
     let outbound = "outbound|5432||db.shop.svc.cluster.local";
     assert_eq!(
@@ -223,7 +229,7 @@ fn a_tcp_server_whose_tls_cannot_be_had_is_left_out_and_not_opened_in_the_clear(
     );
     let good = json!({"mode": "SIMPLE", "credentialName": "c"});
     let compiled = of([gateway(good), routing.clone()], &router);
-    let chains = &compiled.listeners["0.0.0.0_9000"].filter_chains;
+    let chains = message(&compiled.listeners["0.0.0.0_9000"]).filter_chains;
     assert!(chains.iter().all(|c| c.transport_socket.is_some()), "{chains:?}");
     // No roots: what MUTUAL asks of clients could not be checked.
     let files = json!({"mode": "MUTUAL", "serverCertificate": "/c.pem", "privateKey": "/k.pem"});
@@ -254,6 +260,6 @@ fn one_virtual_service_for_several_tls_hosts_is_no_conflict() {
     );
     let compiled = of([entry("a"), entry("b"), routing], &sidecar(&[]));
     assert_eq!(compiled.warnings, []);
-    let chains = &compiled.listeners["0.0.0.0_443"].filter_chains;
+    let chains = message(&compiled.listeners["0.0.0.0_443"]).filter_chains;
     assert_eq!(chains.len(), 2, "{chains:?}");
 }

@@ -102,8 +102,8 @@ impl Snapshot {
         }
     }
 
-    fn compiled(&self, compiled: &Compiled) -> Layer {
-        self.warn(compiled);
+    fn compiled(&self, compiled: Compiled) -> Layer {
+        self.warn(&compiled);
         self.shares.pack(&self.json, compiled)
     }
 
@@ -126,7 +126,7 @@ impl Generate for Snapshot {
         let Some(scope) = Scope::of(&self.store, proxy) else {
             return Resources {
                 origin,
-                own: self.compiled(&compile::compile(&self.store, proxy)),
+                own: self.compiled(compile::compile(&self.store, proxy)),
                 ..Resources::default()
             };
         };
@@ -135,7 +135,7 @@ impl Generate for Snapshot {
         let own = match before.and_then(|b| self.own_of(b, proxy)) {
             Some(own) => own.clone(),
             None => {
-                let mut own = self.compiled(&compile::own(&self.store, proxy));
+                let mut own = self.compiled(compile::own(&self.store, proxy));
                 // The name table is shared.
                 own.of_mut(NAME_TABLE).clear();
                 own

@@ -116,7 +116,7 @@ impl Shares {
         let layer = layer.unwrap_or_else(|| {
             let compiled = compile::shared(store, scope);
             warn(&compiled);
-            Arc::new(self.pack(json, &compiled))
+            Arc::new(self.pack(json, compiled))
         });
         // A proxy that is late asks for a snapshot that is not the present one any more.
         if known.as_ref().is_none_or(|k| k.number < history.number) {
@@ -141,7 +141,7 @@ impl Shares {
         let services: HashSet<_> = history.since(known.number)?.iter().flat_map(|m| &m.services).collect();
         let compiled = compile::moved(store, scope, services)?;
         warn(&compiled);
-        let packed = self.pack(json, &compiled);
+        let packed = self.pack(json, compiled);
         let mut layer: Option<Layer> = None;
         for type_url in [CLUSTER, ENDPOINT] {
             for (name, resource) in packed.of(type_url) {
@@ -155,7 +155,7 @@ impl Shares {
     }
 
     /// The compiled resources in the form in which they are served.
-    pub(super) fn pack(&self, json: &Json, compiled: &Compiled) -> Layer {
+    pub(super) fn pack(&self, json: &Json, compiled: Compiled) -> Layer {
         let packed = compile::packed(json, compiled);
         let mut interned = self.interned.lock();
         let mut layer = Layer::default();

@@ -49,7 +49,12 @@ fn bootstrap(case: &Case, reader: Reader, folder: &Path) -> Value {
     let resources: Vec<Value> = compiled
         .secrets
         .values()
-        .map(|s| typed(type_url::SECRET, &json.to_value(s).expect("JSON")))
+        .map(|s| {
+            typed(
+                type_url::SECRET,
+                &json.bytes_to_value(type_url::SECRET, s.bytes()).expect("JSON"),
+            )
+        })
         .collect();
     let path = folder.join("secrets.json");
     let response = json!({"version_info": "1", "resources": resources});

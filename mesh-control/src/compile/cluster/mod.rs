@@ -9,13 +9,13 @@ use mesh_api::envoy::pb::envoy::extensions::upstreams::http::v3 as upstream_http
 use mesh_api::istio::Subset;
 use mesh_api::names;
 
-use super::Compiled;
 use super::context::Context;
 use super::endpoint::assignment;
 use super::inbound::InboundPort;
 use super::pb::{
     Struct, ads, boolean, cluster, core, fields, istio_metadata, list, number, object, pack, socket_address, text, time,
 };
+use super::{Compiled, Encoded};
 use crate::store::endpoint::Endpoint;
 use crate::store::rules::TrafficRule;
 use crate::store::service::{Resolution, Service, ServicePort};
@@ -128,7 +128,7 @@ fn one_outbound(ctx: &Context<'_>, from: &Outbound<'_>, out: &mut Compiled) {
                 .into();
                 cluster.dns_refresh_rate = time(ctx.store.mesh().dns_refresh_rate.get());
                 cluster.respect_dns_ttl = true;
-                cluster.load_assignment = Some(assignment(ctx, &name, endpoints));
+                cluster.load_assignment = assignment(ctx, &name, endpoints).message().ok();
                 if from.service.resolution == Resolution::StrictDns {
                     DiscoveryType::StrictDns
                 } else {
@@ -178,7 +178,7 @@ fn one_outbound(ctx: &Context<'_>, from: &Outbound<'_>, out: &mut Compiled) {
         meta.fields.insert("alpn_override".to_owned(), text("false"));
     }
     cluster.metadata = Some(istio_metadata(meta));
-    out.clusters.insert(name, cluster);
+    out.clusters.insert(name, Encoded::new(&cluster));
 }
 
 /// Clusters towards the proxy's own application.
@@ -205,7 +205,7 @@ pub(super) fn inbound(ctx: &Context<'_>, ports: &[InboundPort<'_>], out: &mut Co
             "services",
             list(port.services.iter().map(|(s, _)| service_value(s)).collect()),
         )])));
-        out.clusters.insert(name, cluster);
+        out.clusters.insert(name, Encoded::new(&cluster));
     }
 }
 
@@ -216,17 +216,18 @@ pub(super) fn fixed(ctx: &Context<'_>, out: &mut Compiled) {
         ..bare(names::BLACK_HOLE_CLUSTER, ctx.store.mesh().connect_timeout.get())
     };
     black_hole.cluster_discovery_type = discovery_type(cluster::cluster::DiscoveryType::Static);
-    out.clusters.insert(black_hole.name.clone(), black_hole);
+    out.clusters.insert(black_hole.name.clone(), Encoded::new(&black_hole));
     if ctx.proxy.is_gateway() {
         return;
     }
 
     let mut passthrough = base(names::PASSTHROUGH_CLUSTER, ctx.store.mesh().connect_timeout.get());
     original_destination(&mut passthrough);
-    out.clusters.insert(passthrough.name.clone(), passthrough);
+    out.clusters
+        .insert(passthrough.name.clone(), Encoded::new(&passthrough));
 
     let inbound = to_application(ctx, names::INBOUND_PASSTHROUGH_CLUSTER);
-    out.clusters.insert(inbound.name.clone(), inbound);
+    out.clusters.insert(inbound.name.clone(), Encoded::new(&inbound));
 }
 
 /// A cluster that hands connections to the application at the address that they were for, from an address that the capture rules leave alone.

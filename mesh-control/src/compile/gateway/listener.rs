@@ -2,13 +2,13 @@
 
 use mesh_api::istio::ServerTlsMode;
 
-use super::super::Compiled;
 use super::super::context::Context;
 use super::super::l4;
 use super::super::listener::http::{Routes, Side, manager};
 use super::super::listener::{access_log, inspect, wildcard};
 use super::super::pb::{address, core, listener, seconds};
 use super::super::route::rule::Source;
+use super::super::{Compiled, Encoded};
 use super::merge::{Port, ServerRef, Speaks, bound};
 use super::route::route_table;
 use super::tls;
@@ -41,18 +41,16 @@ pub(super) fn listener(ctx: &Context<'_>, port: &Port<'_>, out: &mut Compiled) {
         return;
     }
     let name = format!("{bind}_{}", port.number);
-    out.listeners.insert(
-        name.clone(),
-        listener::Listener {
-            name,
-            address: address(bind, port.number),
-            traffic_direction: core::TrafficDirection::Outbound.into(),
-            listener_filters: filters,
-            filter_chains: unique(ctx, chains, port),
-            access_log: access_log::of_listener(ctx),
-            ..Default::default()
-        },
-    );
+    let listener = listener::Listener {
+        name: name.clone(),
+        address: address(bind, port.number),
+        traffic_direction: core::TrafficDirection::Outbound.into(),
+        listener_filters: filters,
+        filter_chains: unique(ctx, chains, port),
+        access_log: access_log::of_listener(ctx),
+        ..Default::default()
+    };
+    out.listeners.insert(name, Encoded::new(&listener));
 }
 
 /// Envoy refuses a listener in which two chains have one condition; the older stays.
@@ -83,7 +81,8 @@ fn suffix(port: &Port<'_>) -> String {
 /// One chain for all servers.
 fn http(ctx: &Context<'_>, port: &Port<'_>, bind: &str, out: &mut Compiled) -> listener::FilterChain {
     let name = format!("http.{}{}", port.number, suffix(port));
-    out.routes.insert(name.clone(), route_table(ctx, &name, &port.servers));
+    let table = route_table(ctx, &name, &port.servers);
+    out.routes.insert(name.clone(), Encoded::new(&table));
     let stat_prefix = format!("outbound_{bind}_{}", port.number);
     listener::FilterChain {
         filters: vec![manager(ctx, Side::Gateway, &stat_prefix, Routes::Rds(name))],
@@ -129,7 +128,8 @@ fn tls_server(
             let Some(socket) = tls::socket(ctx, server, true) else {
                 return Vec::new();
             };
-            out.routes.insert(name.clone(), route_table(ctx, &name, &[*server]));
+            let table = route_table(ctx, &name, &[*server]);
+            out.routes.insert(name.clone(), Encoded::new(&table));
             let stat_prefix = format!("outbound_{bind}_{}", port.number);
             vec![listener::FilterChain {
                 filter_chain_match: by_name(server),

@@ -2,9 +2,9 @@
 
 use mesh_api::k8s::Secret;
 
-use super::super::Compiled;
 use super::super::context::{Context, KUBERNETES};
 use super::super::pb::{core, tls};
+use super::super::{Compiled, Encoded};
 use super::tls::CA_SUFFIX;
 
 /// Adds every secret that a resource names and that exists. One that is missing is reported: handshakes fail until it is there.
@@ -17,7 +17,7 @@ pub(super) fn secrets(ctx: &Context<'_>, out: &mut Compiled) {
                     name: full.clone(),
                     r#type: Some(found),
                 };
-                out.secrets.insert(full, secret);
+                out.secrets.insert(full, Encoded::new(&secret));
             }
             Err(reason) => {
                 for (object, field) in wanted_by {

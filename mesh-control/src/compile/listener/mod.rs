@@ -10,10 +10,10 @@ pub(super) mod tcp;
 
 use mesh_api::names;
 
-use super::Compiled;
 use super::context::Context;
 use super::inbound::InboundPort;
 use super::pb::{address, core, listener, on, uint};
+use super::{Compiled, Encoded};
 
 /// ALPN of HTTP in the clear, as the HTTP inspector names it.
 pub(super) const PLAIN_HTTP: [&str; 3] = ["http/1.0", "http/1.1", "h2c"];
@@ -22,17 +22,17 @@ pub(super) const PLAIN_HTTP: [&str; 3] = ["http/1.0", "http/1.1", "h2c"];
 pub(super) fn outbound(ctx: &Context<'_>, out: &mut Compiled) -> Vec<String> {
     let (listeners, routes) = outbound::listeners(ctx);
     for listener in listeners {
-        out.listeners.insert(listener.name.clone(), listener);
+        out.listeners.insert(listener.name.clone(), Encoded::new(&listener));
     }
     let outbound = virtual_outbound(ctx);
-    out.listeners.insert(outbound.name.clone(), outbound);
+    out.listeners.insert(outbound.name.clone(), Encoded::new(&outbound));
     routes
 }
 
 /// Makes the listener of a sidecar's inbound side.
 pub(super) fn inbound(ctx: &Context<'_>, ports: &[InboundPort<'_>], out: &mut Compiled) {
     let inbound = inbound::virtual_inbound(ctx, ports);
-    out.listeners.insert(inbound.name.clone(), inbound);
+    out.listeners.insert(inbound.name.clone(), Encoded::new(&inbound));
 }
 
 /// All addresses of the machine, in the family of the proxy's own.

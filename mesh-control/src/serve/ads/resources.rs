@@ -176,6 +176,12 @@ impl<'a> OfType<'a> {
         self.iter().map(|(name, _)| name)
     }
 
+    /// How many there are.
+    pub fn len(self) -> usize {
+        let both = self.own.keys().filter(|name| self.shared.contains_key(*name)).count();
+        self.own.len() + self.shared.len() - both
+    }
+
     /// Whether there is none.
     pub fn is_empty(self) -> bool {
         self.own.is_empty() && self.shared.is_empty()

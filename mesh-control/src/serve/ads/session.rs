@@ -105,7 +105,7 @@ impl Session {
             let names = self.resources.differing(&resources, type_url);
             let (old, new) = (self.resources.of(type_url), resources.of(type_url));
             if names.iter().any(|n| old.contains_key(n) != new.contains_key(n)) {
-                watch.all_asked = None;
+                watch.names_changed();
             }
             watch.changes(names, old);
         }
@@ -147,10 +147,7 @@ impl Session {
         let Some(watch) = self.watches.get_mut(named) else {
             return wanted.is_empty();
         };
-        let known = watch.all_asked;
-        let all = known.unwrap_or_else(|| wanted.keys().all(|name| watch.wants(name)));
-        watch.all_asked = Some(all);
-        all
+        watch.asked(wanted) == wanted.len()
     }
 
     /// What the proxy holds of a type, by name, as far as this stream knows the bytes.
@@ -174,10 +171,11 @@ impl Session {
     }
 
     /// Types asked for, each with the number of resources held and refused, and whether an answer is awaited.
-    pub fn overview(&self, now: Instant) -> BTreeMap<String, (usize, Vec<String>, bool)> {
+    pub fn overview(&mut self, now: Instant) -> BTreeMap<String, (usize, Vec<String>, bool)> {
         let names = |w: &Watch| w.rejected.keys().map(|n| n.to_string()).collect();
-        let one = |t: &str, w: &Watch| (w.count(self.resources.of(t)), names(w), !w.idle(now));
-        self.watches.iter().map(|(t, w)| (t.clone(), one(t, w))).collect()
+        let resources = &self.resources;
+        let one = |(t, w): (&String, &mut Watch)| (t.clone(), (w.count(resources.of(t)), names(w), !w.idle(now)));
+        self.watches.iter_mut().map(one).collect()
     }
 
     /// A request of the proxy.

@@ -61,8 +61,8 @@ pub(super) struct Watch {
     pub(super) rejected: BTreeMap<Name, Arc<str>>,
     /// To be sent again although unchanged.
     forced: BTreeSet<Name>,
-    /// Whether everything that there is was asked for; `None` when nobody has looked since that may have changed.
-    pub(super) all_asked: Option<bool>,
+    /// How much of what there is was asked for; `None` when nobody has looked since that may have changed.
+    asked: Option<usize>,
     /// A first request by wildcard is answered even when there is nothing to say.
     pub(super) owes_answer: bool,
     pub(super) last_nonce: u64,
@@ -110,10 +110,33 @@ impl Watch {
         settled.chain(apart)
     }
 
-    /// How many resources the proxy holds.
-    pub(super) fn count(&self, wanted: OfType<'_>) -> usize {
-        let told = self.apart.values().filter(|h| matches!(h, Some(Held::Told(_))));
-        self.held(wanted).count() + told.count()
+    /// How many resources the proxy holds. Asked for after each response, so it looks at few names only.
+    pub(super) fn count(&mut self, wanted: OfType<'_>) -> usize {
+        let apart = self.apart.keys();
+        let unsettled = apart
+            .filter(|name| self.wants(name) && wanted.contains_key(name))
+            .count();
+        let held = self.apart.values().flatten().count();
+        (self.asked(wanted) + held).saturating_sub(unsettled)
+    }
+
+    /// How many of these the proxy asks for.
+    pub(super) fn asked(&mut self, wanted: OfType<'_>) -> usize {
+        let count = || {
+            if self.wildcard {
+                wanted.len()
+            } else {
+                self.names.iter().filter(|name| wanted.contains_key(name)).count()
+            }
+        };
+        let asked = self.asked.unwrap_or_else(count);
+        self.asked = Some(asked);
+        asked
+    }
+
+    /// Other names are there than before.
+    pub(super) fn names_changed(&mut self) {
+        self.asked = None;
     }
 
     /// Whether the proxy holds nothing.
@@ -140,7 +163,7 @@ impl Watch {
         let new: Vec<_> = new.map(|name| (name.clone(), None)).collect();
         self.apart.extend(new);
         self.wildcard = true;
-        self.all_asked = None;
+        self.asked = None;
         true
     }
 
@@ -149,7 +172,7 @@ impl Watch {
         if names.is_empty() {
             return;
         }
-        self.all_asked = None;
+        self.asked = None;
         let new = names
             .iter()
             .filter(|name| !self.wants(name) && wanted.contains_key(name));
@@ -291,7 +314,7 @@ impl Watch {
 
     /// The proxy no longer asks for this (`*`: for everything).
     pub(super) fn unsubscribe(&mut self, name: &str, wanted: OfType<'_>) {
-        self.all_asked = None;
+        self.asked = None;
         if name == "*" {
             self.wildcard = false;
             self.apart.retain(|held, _| self.names.contains(held));
