@@ -73,7 +73,7 @@ fn base(what: &mut Vec<String>) -> Result<Option<PathBuf>> {
     let _ = git(&["worktree", "remove", "--force", &path]);
     git(&["worktree", "add", "--force", "--detach", &path, &hash])?;
     // The same target folder: dependencies that both have are built once.
-    let built = cargo::command(&["build", "--release", "-p", "mesh-proxy", "--bin", "mesh-proxy"])
+    let built = cargo::release(&["-p", "mesh-proxy", "--bin", "mesh-proxy"])
         .current_dir(&tree)
         .env("CARGO_TARGET_DIR", cargo::target_dir())
         .status()
@@ -82,8 +82,7 @@ fn base(what: &mut Vec<String>) -> Result<Option<PathBuf>> {
     if !built?.success() {
         bail!("mesh-proxy of {revision} does not build");
     }
-    std::fs::copy(cargo::target_dir().join("release/mesh-proxy"), &program)
-        .with_context(|| program.display().to_string())?;
+    std::fs::copy(cargo::release_dir().join("mesh-proxy"), &program).with_context(|| program.display().to_string())?;
     Ok(Some(program))
 }
 
@@ -105,14 +104,18 @@ fn git(args: &[&str]) -> Result<String> {
 
 fn build(packages: &[&str], programs: &[&str]) -> Result<()> {
     println!("Building with --release (link-time optimisation: some minutes the first time)");
-    let mut build = vec!["build", "--release"];
-    build.extend(packages.iter().flat_map(|p| ["-p", p]));
-    build.extend(programs.iter().flat_map(|p| ["--bin", p]));
-    cargo::run("the build", &build)
+    let of_packages = packages.iter().flat_map(|p| ["-p", p]);
+    let of_programs = programs.iter().flat_map(|p| ["--bin", p]);
+    let args: Vec<_> = of_packages.chain(of_programs).collect();
+    let status = cargo::release(&args).status().context("cannot start cargo")?;
+    if !status.success() {
+        bail!("the build failed: cargo ended with {status}");
+    }
+    Ok(())
 }
 
 fn hand_over(program: &str, args: &[String], variables: &[(&str, std::ffi::OsString)]) -> Result<()> {
-    let programs = cargo::target_dir().join("release");
+    let programs = cargo::release_dir();
     let status = Command::new(programs.join(program))
         .args(args)
         .env("FERROMESH_BIN_DIR", &programs)
