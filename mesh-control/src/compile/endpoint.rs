@@ -60,7 +60,7 @@ fn lb_endpoint(ctx: &Context<'_>, endpoint: &Endpoint, out: &mut Writer) {
     out.message(3, |out| {
         out.entry(1, "istio", |out| {
             out.entry(1, "workload", |out| {
-                out.message(3, |out| workload(ctx, &endpoint.workload, out))
+                out.message(3, |out| workload(ctx, &endpoint.workload, out));
             });
         });
         if speaks_mesh_tls(ctx, endpoint) {
