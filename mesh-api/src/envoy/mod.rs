@@ -1,9 +1,11 @@
 //! Envoy's v3 API: messages (from `envoy-types`), their JSON form ([`json`]), canonical bytes ([`canonical`]), the
-//! names of their fields ([`fields`]), and free-form values ([`value`]).
+//! names of their fields ([`fields`]), those of them that mesh-proxy implements ([`supported`]), and free-form values
+//! ([`value`]).
 
 pub mod canonical;
 pub mod fields;
 pub mod json;
+pub mod supported;
 pub mod value;
 
 pub use envoy_types::pb;
@@ -59,6 +61,17 @@ pub fn unpack<M: Message + Name + Default>(any: &Any) -> Result<M, UnpackError> 
         type_url: expected,
         source,
     })
+}
+
+/// The name of the type that an `Any` stands for: of the struct inside, when it is a `TypedStruct`.
+pub fn any_type(value: &Any) -> String {
+    let name = value.type_url.rsplit('/').next().unwrap_or_default();
+    if matches!(name, "xds.type.v3.TypedStruct" | "udpa.type.v1.TypedStruct")
+        && let Ok(inner) = TypedStruct::decode(value.value.as_slice())
+    {
+        return inner.type_url.rsplit('/').next().unwrap_or_default().to_owned();
+    }
+    name.to_owned()
 }
 
 /// Why an [`Any`] could not be unpacked.

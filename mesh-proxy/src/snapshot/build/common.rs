@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
+pub(super) use mesh_api::envoy::any_type;
 use mesh_api::envoy::pb::envoy::config::core::v3 as core;
 use mesh_api::envoy::pb::envoy::r#type::matcher::v3 as matcher;
 use mesh_api::envoy::pb::envoy::r#type::v3 as types;
 use mesh_api::envoy::pb::google::protobuf::{BoolValue, Struct, UInt32Value, value::Kind};
-use mesh_api::envoy::{Any, ProtoDuration, TypedStruct, std_duration, unpack};
+use mesh_api::envoy::{Any, ProtoDuration, std_duration, unpack};
 use prost::{Message, Name};
 use regex::{Regex, RegexBuilder};
 
@@ -51,17 +52,6 @@ pub(super) fn boolean(value: Option<&BoolValue>, default: bool) -> bool {
 /// Unpacks an `Any` that must be of this type.
 pub(super) fn any<M: Message + Name + Default>(value: &Any) -> Result<M> {
     unpack(value).map_err(|e| Invalid::new(e.to_string()))
-}
-
-/// The name of the type that an `Any` stands for: of the struct inside, when it is a `TypedStruct`.
-pub(super) fn any_type(value: &Any) -> String {
-    let name = value.type_url.rsplit('/').next().unwrap_or_default();
-    if matches!(name, "xds.type.v3.TypedStruct" | "udpa.type.v1.TypedStruct")
-        && let Ok(inner) = TypedStruct::decode(value.value.as_slice())
-    {
-        return inner.type_url.rsplit('/').next().unwrap_or_default().to_owned();
-    }
-    name.to_owned()
 }
 
 /// An IP address with a port.

@@ -5,7 +5,7 @@
 //! leaves the one before it in force. An object whose dependencies (routes, endpoints, secrets, addresses) have not come yet
 //! waits for them, for a bounded time, while the one before it stays in force.
 //!
-//! - [`invalid`]: refusals with their paths; [`strict`] with [`fields`]: what may be set at all.
+//! - [`invalid`]: refusals with their paths; [`strict`]: what may be set at all, by the tables that mesh-control asks too.
 //! - [`listener`], [`http_manager`], [`route`], [`cluster`], [`endpoint`], [`tls`], [`secret`]: one conversion each.
 
 mod access_log;
@@ -16,9 +16,6 @@ mod common;
 mod context;
 mod endpoint;
 mod entry;
-mod fields;
-mod fields_cluster;
-mod fields_http;
 mod forward;
 mod http_manager;
 mod invalid;

@@ -1,0 +1,69 @@
+//! The configuration of the mesh.
+
+use mesh_api::mesh_config::MeshConfig;
+use serde_json::Value;
+
+use super::Warning;
+
+/// Fields of the mesh configuration that are in force: read here, by the proxies' agents, or by the certificate authority.
+const MESH_CONFIG: &[&str] = &[
+    "proxyListenPort",
+    "proxyInboundListenPort",
+    "connectTimeout",
+    "protocolDetectionTimeout",
+    "tcpKeepalive",
+    "accessLogFile",
+    "accessLogFormat",
+    "accessLogEncoding",
+    "disableEnvoyListenerLog",
+    "defaultConfig",
+    "outboundTrafficPolicy",
+    "enableAutoMtls",
+    "trustDomain",
+    "trustDomainAliases",
+    "defaultServiceExportTo",
+    "defaultVirtualServiceExportTo",
+    "defaultDestinationRuleExportTo",
+    "rootNamespace",
+    "dnsRefreshRate",
+    "h2UpgradePolicy",
+    "pathNormalization",
+    "defaultHttpRetryPolicy",
+    "enablePrometheusMerge",
+];
+
+/// The fields of the mesh configuration that differ from Istio's defaults and are not in force yet.
+pub fn unsupported_mesh(mesh: &MeshConfig) -> Vec<Warning> {
+    let as_map = |mesh: &MeshConfig| match serde_json::to_value(mesh) {
+        Ok(Value::Object(map)) => map,
+        _ => serde_json::Map::new(),
+    };
+    let defaults = as_map(&MeshConfig::default());
+    let retries = mesh.default_http_retry_policy.as_ref();
+    let remote = retries.and_then(|r| r.retry_remote_localities).is_some();
+    let inside = remote.then(|| "defaultHttpRetryPolicy.retryRemoteLocalities".to_owned());
+    as_map(mesh)
+        .into_iter()
+        .filter(|(key, value)| defaults.get(key) != Some(value) && !MESH_CONFIG.contains(&key.as_str()))
+        .map(|(field, _)| field)
+        .chain(inside)
+        .map(|field| Warning {
+            object: "MeshConfig".to_owned(),
+            field,
+            message: "is read and not in force yet; it has no effect".to_owned(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_of_the_mesh_are_looked_at_too() {
+        let mesh = MeshConfig::from_yaml("accessLogFile: /dev/stdout\nproxyHttpPort: 15007\n").expect("readable");
+        let fields: Vec<String> = unsupported_mesh(&mesh).into_iter().map(|w| w.field).collect();
+        assert_eq!(fields, ["proxyHttpPort"]);
+        assert_eq!(unsupported_mesh(&MeshConfig::default()), []);
+    }
+}

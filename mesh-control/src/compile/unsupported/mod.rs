@@ -1,0 +1,179 @@
+//! What an object says and what no proxy is told yet.
+//!
+//! Each kind has a list of the fields that the compile step reads. Whatever an object sets beside them is reported with its
+//! path, so that nothing is dropped silently: a field that is added to a kind is reported until somebody lists it here.
+
+mod destination_rule;
+mod gateway;
+mod mesh_config;
+mod security;
+mod service_entry;
+mod virtual_service;
+
+use mesh_api::istio::AnyObject;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::Warning;
+pub use mesh_config::unsupported_mesh;
+
+/// The fields of an object that are set and not in force yet, and kinds that are read and not compiled yet.
+pub fn unsupported(object: &AnyObject) -> Vec<Warning> {
+    let name = format!("{} {}/{}", object.kind(), object.namespace(), object.name());
+    let whole = |consequence: &str| {
+        vec![Warning {
+            object: name.clone(),
+            field: String::new(),
+            message: format!("{} objects are read and not in force yet: {consequence}", object.kind()),
+        }]
+    };
+    match object {
+        AnyObject::VirtualService(o) => virtual_service::report(&name, &o.spec),
+        AnyObject::DestinationRule(o) => destination_rule::report(&name, &o.spec),
+        AnyObject::Gateway(o) => gateway::report(&name, &o.spec),
+        AnyObject::ServiceEntry(o) => service_entry::report(&name, &o.spec),
+        AnyObject::WorkloadEntry(o) => service_entry::report_workload(&name, &o.spec),
+        AnyObject::PeerAuthentication(o) => security::report(&name, &o.spec),
+        AnyObject::AuthorizationPolicy(_) => whole("it allows and refuses nothing"),
+        AnyObject::RequestAuthentication(_) => whole("tokens are passed on unchecked"),
+        AnyObject::EnvoyFilter(_) => whole("its patches are not applied"),
+        AnyObject::Telemetry(_) => whole("metrics, logs and traces are as without it"),
+        AnyObject::Sidecar(_) => whole("the proxies listen on and see what they do without it"),
+        AnyObject::ProxyConfig(_) => whole("proxies start as without it"),
+        AnyObject::WorkloadGroup(_) => whole("workloads do not register by themselves; write WorkloadEntry objects"),
+        // Kubernetes' objects say much that is none of the mesh's business.
+        _ => Vec::new(),
+    }
+}
+
+/// How a path stands to what is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// It and all below is read.
+    All,
+    /// Something below it is read.
+    Inside,
+    /// Nothing of it is read.
+    None,
+}
+
+fn of_list(list: &[&str], path: &str) -> Use {
+    let mut inside = false;
+    for known in list {
+        if *known == path {
+            return Use::All;
+        }
+        inside |= below(known, path).is_some();
+    }
+    if inside { Use::Inside } else { Use::None }
+}
+
+/// What stands in `path` after `around` and a separator.
+fn below<'a>(path: &'a str, around: &str) -> Option<&'a str> {
+    let rest = path.strip_prefix(around)?;
+    rest.strip_prefix('.').or_else(|| rest.starts_with('[').then_some(rest))
+}
+
+/// Walks everything that is set.
+fn fields<T: Serialize>(name: &str, spec: &T, reads: impl Fn(&str) -> Use) -> Vec<Warning> {
+    let Ok(value) = serde_json::to_value(spec) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    let Value::Object(map) = &value else { return found };
+    for (key, child) in map {
+        walk(child, key, format!("spec.{key}"), &reads, &mut |field| {
+            found.push(Warning {
+                object: name.to_owned(),
+                field,
+                message: "is read and not in force yet; it has no effect".to_owned(),
+            });
+        });
+    }
+    found
+}
+
+/// `pattern` has `[]` for indices, `path` the indices themselves.
+fn walk(value: &Value, pattern: &str, path: String, reads: &dyn Fn(&str) -> Use, report: &mut dyn FnMut(String)) {
+    // A list stands for its items.
+    if let Value::Array(items) = value {
+        if reads(pattern) == Use::All {
+            return;
+        }
+        for (index, item) in items.iter().enumerate() {
+            walk(item, &format!("{pattern}[]"), format!("{path}[{index}]"), reads, report);
+        }
+        return;
+    }
+    match (reads(pattern), value) {
+        (Use::All, _) => {}
+        (Use::Inside, Value::Object(map)) => {
+            for (key, child) in map {
+                walk(
+                    child,
+                    &format!("{pattern}.{key}"),
+                    format!("{path}.{key}"),
+                    reads,
+                    report,
+                );
+            }
+        }
+        _ => report(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_api::istio::{Kind, parse};
+    use serde_json::json;
+
+    use super::*;
+
+    #[allow(clippy::needless_pass_by_value, reason = "reads better at the callers")]
+    fn reported(kind: Kind, spec: Value) -> Vec<String> {
+        let object = parse(
+            &kind.api_version(),
+            kind.as_str(),
+            json!({"apiVersion": kind.api_version(), "kind": kind.as_str(), "metadata": {"name": "a", "namespace": "b"}, "spec": spec}),
+        )
+        .expect("a readable object");
+        unsupported(&object).into_iter().map(|w| w.field).collect()
+    }
+
+    #[test]
+    fn fields_that_nobody_reads_are_named() {
+        let spec = json!({
+            "host": "c",
+            "trafficPolicy": {
+                "loadBalancer": {"simple": "RANDOM", "localityLbSetting": {"enabled": true}},
+                "outlierDetection": {"interval": "5s"},
+                "portLevelSettings": [{"port": {"number": 80}, "outlierDetection": {"interval": "5s"}}],
+            },
+            "subsets": [{"name": "v1", "labels": {"version": "v1"}, "trafficPolicy": {"loadBalancer": {"consistentHash": {"useSourceIp": true}}}}],
+        });
+        assert_eq!(
+            reported(Kind::DestinationRule, spec),
+            [
+                "spec.trafficPolicy.loadBalancer.localityLbSetting",
+                "spec.trafficPolicy.outlierDetection",
+                "spec.trafficPolicy.portLevelSettings[0].outlierDetection",
+                "spec.subsets[0].trafficPolicy.loadBalancer.consistentHash",
+            ]
+        );
+        let spec = json!({"hosts": ["c"], "http": [{"match": [{"uri": {"prefix": "/"}, "statPrefix": "x"}], "route": [{"destination": {"host": "c"}}]}]});
+        assert_eq!(
+            reported(Kind::VirtualService, spec),
+            ["spec.http[0].match[0].statPrefix"]
+        );
+    }
+
+    #[test]
+    fn what_is_read_is_not_reported() {
+        let spec = json!({
+            "selector": {"istio": "ingressgateway"},
+            "servers": [{"port": {"number": 443, "name": "https", "protocol": "HTTPS"}, "hosts": ["*"],
+                "tls": {"mode": "SIMPLE", "credentialName": "c"}}],
+        });
+        assert_eq!(reported(Kind::Gateway, spec), Vec::<String>::new());
+    }
+}
