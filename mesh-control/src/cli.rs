@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
+use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mesh_api::names::{NodeId, port};
 
@@ -107,6 +108,9 @@ struct Objects {
     /// Trust domain of identities; without it that of the MeshConfig.
     #[arg(long, value_name = "NAME")]
     trust_domain: Option<String>,
+    /// Do not retry the 503 of an upstream where no VirtualService gives conditions: it may have acted before it answered.
+    #[arg(long, env = "EXCLUDE_UNSAFE_503_FROM_DEFAULT_RETRY", value_parser = BoolishValueParser::new())]
+    exclude_unsafe_503: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -251,6 +255,7 @@ impl Serve {
                 .unwrap_or((self.listen, port::CONTROL_MONITORING).into()),
             ca_dir: self.ca.ca_dir,
             trust_domain: self.objects.trust_domain,
+            exclude_unsafe_503: self.objects.exclude_unsafe_503,
             names: self.names,
         }
     }
@@ -263,7 +268,9 @@ impl Objects {
             anyhow::bail!("--source dir:{}: there is no such folder", root.display());
         }
         let mut loaded = Directory::new(root).load();
-        let mesh = MeshSource::new(self.mesh_config.clone(), self.trust_domain.clone()).load(&mut loaded);
+        let mut mesh = MeshSource::new(self.mesh_config.clone(), self.trust_domain.clone())
+            .excluding_unsafe_503(self.exclude_unsafe_503);
+        let mesh = mesh.load(&mut loaded);
         let store = Store::build(loaded.objects.iter().cloned(), mesh);
         Ok((store, loaded))
     }

@@ -39,24 +39,31 @@ fn retries_make_up_for_chaos() {
 }
 
 #[test]
-fn exact_failures_of_the_labs_backend_are_retried() {
+fn a_503_is_retried_by_default_and_a_500_only_when_asked_for() {
     let labs = [
         "ch6/simple-web.yaml",
-        "ch6/simple-backend-periodic-failure-503.yaml",
+        "ch6/simple-backend.yaml",
         "ch6/simple-web-gateway.yaml",
     ];
-    let service = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: simple-backend}\n---\napiVersion: v1\nkind: Service\nmetadata: {name: simple-backend}\n\
-                   spec:\n  selector: {app: simple-backend}\n  ports: [{name: http, port: 80, targetPort: 8080}]\n";
-    let Some(lab) = Lab::start_with("exact_failures_of_the_labs_backend_are_retried", &labs, service) else {
+    let name = "a_503_is_retried_by_default_and_a_500_only_when_asked_for";
+    let Some(lab) = Lab::start(name, &labs) else {
         return;
     };
-    let good = |count| lab.ingress_good("simple-web.istioinaction.io", "/", count);
-    // The backend answers one of four well: without many retries most requests fail.
-    let by_default = good(12);
-    assert!((2..=9).contains(&by_default), "{by_default} of 12");
-    lab.apply(
-        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: simple-backend-vs}\nspec:\n  hosts: [simple-backend]\n  \
-         http: [{route: [{destination: {host: simple-backend}}], retries: {attempts: 4, retryOn: '5xx'}}]\n",
-    );
-    assert_eq!(good(20), 20, "four attempts always find the good one");
+    let good = || lab.ingress_good("simple-web.istioinaction.io", "/", 40);
+    assert_eq!(good(), 40);
+
+    // One of three endpoints answers three of four requests with 503; retries go to the others.
+    lab.apply_lab("ch6/simple-backend-periodic-failure-503.yaml");
+    assert_eq!(good(), 40, "503 by default");
+    lab.apply_lab("ch6/simple-service-disable-retry.yaml");
+    let without = good();
+    assert!((15..40).contains(&without), "{without} of 40 without retries");
+    lab.apply_lab("ch6/simple-backend-enable-retry.yaml");
+    assert_eq!(good(), 40, "503 with attempts and no conditions");
+
+    lab.apply_lab("ch6/simple-backend-periodic-failure-500.yaml");
+    let hidden = good();
+    assert!((15..40).contains(&hidden), "{hidden} of 40 with 500");
+    lab.apply_lab("ch6/simple-backend-vs-retry-500.yaml");
+    assert_eq!(good(), 40, "500 with the condition 5xx");
 }

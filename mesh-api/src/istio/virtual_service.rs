@@ -210,8 +210,10 @@ message! {
         pub grpc_status: Option<String>,
         /// Not supported by Istio.
         pub http2_error: Option<String>,
-        /// Share of requests; none if absent.
+        /// Share of requests; `percent` if absent.
         pub percentage: Option<Percent>,
+        /// Deprecated share of requests. Newer versions of Istio do not know it; what was written for older ones does.
+        pub percent: i32,
     }
 
     /// A destination for copies.

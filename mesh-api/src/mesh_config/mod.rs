@@ -146,6 +146,10 @@ settings! {
         pub path_normalization: PathNormalization = PathNormalization::default(),
         /// Retries of routes that do not say; 2 if absent.
         pub default_http_retry_policy: Option<HttpRetry> = None,
+        /// Whether a 503 of the upstream is left out of Istio's own retries. No setting of the file: the control plane is
+        /// told by `EXCLUDE_UNSAFE_503_FROM_DEFAULT_RETRY` in its environment.
+        #[serde(skip)]
+        pub exclude_unsafe_503: bool = false,
         /// TLS between workloads.
         #[serde(rename = "meshMTLS")]
         pub mesh_mtls: TlsConfig = TlsConfig::default(),

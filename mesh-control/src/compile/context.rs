@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use mesh_api::mesh_config::MeshOutboundMode;
@@ -23,6 +24,8 @@ pub(super) struct Context<'a> {
     pub(super) namespace: &'a str,
     /// Labels of its Pod: from the store, else what it said itself.
     pub(super) labels: &'a BTreeMap<String, String>,
+    /// Where it runs, `region/zone/subzone` or empty: from its Pod and that Pod's Node, else what it said itself.
+    pub(super) locality: &'a str,
     /// Its addresses.
     pub(super) addresses: BTreeSet<String>,
     /// Whether the proxy has an address of IPv4, and of IPv6.
@@ -47,6 +50,10 @@ impl<'a> Context<'a> {
             proxy,
             namespace,
             labels: pod.map_or(&proxy.labels, |p| &p.labels),
+            locality: pod
+                .map(|p| p.locality.as_str())
+                .filter(|l| !l.is_empty())
+                .unwrap_or(&proxy.locality),
             addresses,
             families,
             dns_capture: proxy.meta("DNS_CAPTURE") == Some("true"),
@@ -63,6 +70,16 @@ impl<'a> Context<'a> {
             families: scope.families(),
             ..Self::new(store, proxy)
         }
+    }
+
+    /// All services that the proxy sees, one for each host, in the order of their hosts.
+    pub(super) fn services(&self) -> impl Iterator<Item = &'a Arc<Service>> {
+        self.store.services(self.namespace)
+    }
+
+    /// The service with this host that the proxy sees.
+    pub(super) fn service(&self, host: &str) -> Option<&'a Arc<Service>> {
+        self.store.service(host, self.namespace)
     }
 
     /// Addresses by which the proxy's application reaches a service.

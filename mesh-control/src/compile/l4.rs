@@ -25,6 +25,7 @@ pub(super) fn service_chains(
     let source = Source {
         gateways: &gateways,
         port: port.number,
+        tls: false,
     };
     let mut chains = Vec::new();
     let mut everything = false;
@@ -213,7 +214,7 @@ fn weighted(
 fn idle_timeout(ctx: &Context<'_>, routing: &Routing, route: &[RouteDestination]) -> Option<std::time::Duration> {
     let destination = &route.iter().find(|d| d.weight > 0).or(route.first())?.destination;
     let name = host::resolve(&destination.host, &routing.object.meta.namespace);
-    let service = ctx.store.service(&name, ctx.namespace)?;
+    let service = ctx.service(&name)?;
     let rule = ctx.rule(service)?;
     let port = destination.port.as_ref().and_then(|p| u16::try_from(p.number).ok());
     let subset = rule.subsets.iter().find(|s| s.name == destination.subset);

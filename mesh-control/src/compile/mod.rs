@@ -146,7 +146,7 @@ pub fn moved<'a>(
     let ctx = Context::of_scope(store, scope, &proxy);
     let mut out = Compiled::default();
     for (host, namespace) in services {
-        let Some(service) = store.service(host, ctx.namespace) else {
+        let Some(service) = ctx.service(host) else {
             continue;
         };
         if service.namespace != *namespace {

@@ -7,7 +7,7 @@ use super::context::Context;
 /// Every service that the proxy sees, with its address; headless services with those of their Pods.
 pub(super) fn name_table(ctx: &Context<'_>) -> NameTable {
     let mut table = NameTable::default();
-    for service in ctx.store.services(ctx.namespace) {
+    for service in ctx.services() {
         if service.external_name.is_some() {
             continue;
         }

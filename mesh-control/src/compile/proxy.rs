@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use mesh_api::envoy::pb::envoy::config::core::v3::Node;
+use mesh_api::envoy::pb::envoy::config::core::v3::{Locality, Node};
 use mesh_api::envoy::pb::google::protobuf::value::Kind as ValueKind;
 use mesh_api::envoy::{ProtoValue, Struct};
 use mesh_api::names::{NodeId, NodeIdError, NodeKind};
+
+use crate::store::workload::own_locality;
 
 /// A proxy: what its node message says of it. What the store knows of its Pod is added by [`super::compile`].
 #[derive(Debug, Clone, PartialEq)]
@@ -14,6 +16,8 @@ pub struct Proxy {
     pub id: NodeId,
     /// Labels that the proxy says its pod has; those of the Pod in the store come before them.
     pub labels: BTreeMap<String, String>,
+    /// `region/zone/subzone` as its labels or its node message say it, or empty; that of the Pod in the store comes before it.
+    pub locality: String,
     /// The node's metadata (`ISTIO_META_*`).
     pub metadata: Struct,
     /// Whether it speaks Istio's metadata exchange, by ALPN `istio-peer-exchange`, at the start of a TCP connection. A plain
@@ -29,6 +33,7 @@ impl Proxy {
     pub fn new(id: NodeId, labels: BTreeMap<String, String>) -> Self {
         Proxy {
             id,
+            locality: own_locality(&labels).unwrap_or_default(),
             labels,
             metadata: Struct::default(),
             istio_peer_exchange: true,
@@ -54,6 +59,7 @@ impl Proxy {
         let plain = node.user_agent_name == "envoy" && !metadata.fields.contains_key("ISTIO_VERSION");
         Ok(Proxy {
             id,
+            locality: own_locality(&labels).unwrap_or_else(|| node.locality.as_ref().map(path).unwrap_or_default()),
             labels,
             metadata,
             istio_peer_exchange: !plain,
@@ -70,6 +76,17 @@ impl Proxy {
     pub fn is_gateway(&self) -> bool {
         self.id.kind == NodeKind::Router
     }
+}
+
+/// `region/zone/subzone`, up to the first part that is not known.
+fn path(locality: &Locality) -> String {
+    let parts = [&locality.region, &locality.zone, &locality.sub_zone];
+    let known: Vec<&str> = parts
+        .into_iter()
+        .map(String::as_str)
+        .take_while(|p| !p.is_empty())
+        .collect();
+    known.join("/")
 }
 
 fn text(value: &ProtoValue) -> Option<&str> {

@@ -21,6 +21,8 @@ pub struct Scope {
     namespace: String,
     /// Those that some rule asks for.
     labels: BTreeMap<String, String>,
+    /// Where it runs, if any rule makes a difference of that.
+    locality: String,
     metadata: BTreeMap<&'static str, String>,
     ipv6: bool,
     /// Whether it has an address of IPv4, and of IPv6.
@@ -44,6 +46,11 @@ impl Scope {
         Some(Scope {
             namespace: ctx.namespace.to_owned(),
             labels: labels.collect(),
+            locality: if store.asks_locality() {
+                ctx.locality.to_owned()
+            } else {
+                String::new()
+            },
             metadata: metadata
                 .filter_map(|key| Some((key, proxy.meta(key)?.to_owned())))
                 .collect(),
@@ -75,6 +82,7 @@ impl Scope {
             domain: String::new(),
         };
         let mut proxy = Proxy::new(id, self.labels.clone());
+        proxy.locality.clone_from(&self.locality);
         proxy.istio_peer_exchange = self.istio_peer_exchange;
         proxy.istio_network_filters = self.istio_network_filters;
         let text = |text: &String| ProtoValue {

@@ -263,3 +263,41 @@ fn one_virtual_service_for_several_tls_hosts_is_no_conflict() {
     let chains = message(&compiled.listeners["0.0.0.0_443"]).filter_chains;
     assert_eq!(chains.len(), 2, "{chains:?}");
 }
+
+#[test]
+fn where_a_caller_runs_is_known_from_its_pod_its_node_or_its_own_word() {
+    let pod = |name: &str, labels: Value, node: &str| {
+        object(
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "shop", "labels": labels},
+            "spec": {"containers": [], "nodeName": node}, "status": {"phase": "Running", "podIP": "10.1.0.9"}}),
+        )
+    };
+    let zone = json!({"topology.kubernetes.io/region": "r1", "topology.kubernetes.io/zone": "z2"});
+    let store = Store::build(
+        [
+            pod("labelled", json!({"istio-locality": "r0.z0"}), "n"),
+            pod("placed", json!({}), "n"),
+            pod("lost", json!({}), ""),
+            object(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "labels": zone}})),
+        ],
+        Arc::default(),
+    );
+    let locality = |name: &str, labels: &[(&str, &str)], said: [&str; 3]| {
+        let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), pb::text(*v))).collect();
+        let [region, zone, sub_zone] = said.map(str::to_owned);
+        let node = Node {
+            id: format!("sidecar~10.1.0.9~{name}.shop~shop.svc.cluster.local"),
+            locality: Some(pb::core::Locality { region, zone, sub_zone }),
+            metadata: Some(pb::fields([("LABELS", pb::object(pb::Struct { fields: labels }))])),
+            ..Node::default()
+        };
+        let proxy = Proxy::from_node(&node).expect("a node id");
+        Context::new(&store, &proxy).locality.to_owned()
+    };
+    let said = ["r3", "", "s3"];
+    assert_eq!(locality("labelled", &[("istio-locality", "r4.z4")], said), "r0/z0");
+    assert_eq!(locality("placed", &[], said), "r1/z2");
+    assert_eq!(locality("lost", &[("istio-locality", "r4.z4")], said), "r4/z4");
+    assert_eq!(locality("unknown", &[], said), "r3");
+    assert_eq!(locality("unknown", &[], [""; 3]), "");
+}

@@ -56,6 +56,8 @@ pub struct Options {
     pub ca_dir: PathBuf,
     /// Trust domain; without it that of the MeshConfig counts.
     pub trust_domain: Option<String>,
+    /// A 503 of the upstream is left out of Istio's own retries.
+    pub exclude_unsafe_503: bool,
     /// Further names and addresses in the server's certificate.
     pub names: Vec<String>,
 }

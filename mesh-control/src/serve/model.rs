@@ -171,7 +171,8 @@ impl Model {
         let watcher = Watcher::new(&options.source, &beside);
         let mut directory = Directory::new(&options.source);
         let mut loaded = directory.load();
-        let mut source = MeshSource::new(options.mesh_config.clone(), options.trust_domain.clone());
+        let mut source = MeshSource::new(options.mesh_config.clone(), options.trust_domain.clone())
+            .excluding_unsafe_503(options.exclude_unsafe_503);
         let mesh = source.load(&mut loaded);
         if let Some(file) = &options.mesh_config
             && let Some(finding) = loaded

@@ -34,7 +34,8 @@ impl World {
         let ready = if ready { "True" } else { "False" };
         self.put(json!({"apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": format!("{app}-{pod}"), "namespace": namespace,
-                "labels": {"app": app, "version": format!("v{}", pod % 2), "security.istio.io/tlsMode": "istio"}},
+                "labels": {"app": app, "version": format!("v{}", pod % 2), "security.istio.io/tlsMode": "istio",
+                    "istio-locality": format!("r.z{}", pod % 2)}},
             "spec": {"serviceAccountName": account, "containers": [{"name": "a", "ports": [{"name": "web", "containerPort": 8080}]}]},
             "status": {"podIP": ip(address), "conditions": [{"type": "Ready", "status": ready}]}}));
     }
@@ -70,6 +71,14 @@ impl World {
         self.put(
             json!({"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",
             "metadata": {"name": format!("{app}-{}", selector.unwrap_or("all")), "namespace": namespace}, "spec": spec}),
+        );
+    }
+
+    fn ejecting(&mut self, namespace: &str, app: &str) {
+        self.put(
+            json!({"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",
+            "metadata": {"name": format!("{app}-all"), "namespace": namespace},
+            "spec": {"host": app, "trafficPolicy": {"outlierDetection": {"interval": "5s"}}}}),
         );
     }
 
@@ -151,6 +160,26 @@ fn proxies_of_one_scope_share_what_they_are_sent() {
 }
 
 #[test]
+fn zones_share_nothing_only_where_a_rule_asks_for_them() {
+    let json = Arc::new(Json::new());
+    let mut world = World::start();
+    let both = |world: &World| {
+        let snapshot = world.first(&json);
+        // Neither has a Pod in the store: where they run, they say themselves.
+        ["a/b", "a/c"].map(|locality| {
+            let mut proxy = sidecar("none-0", "bank", 299);
+            locality.clone_into(&mut proxy.locality);
+            snapshot.generate(&proxy, None).shared
+        })
+    };
+    let [b, c] = both(&world);
+    assert!(Arc::ptr_eq(&b, &c));
+    world.ejecting("shop", "web");
+    let [b, c] = both(&world);
+    assert!(!Arc::ptr_eq(&b, &c));
+}
+
+#[test]
 fn a_moved_endpoint_costs_its_endpoints_only() {
     let json = Arc::new(Json::new());
     let mut world = World::start();
@@ -212,7 +241,7 @@ fn change(world: &mut World, numbers: &mut Numbers) {
     let namespace = ["bank", "shop"][numbers.below(2)];
     let app = ["web", "db", "set"][numbers.below(3)];
     let pod = numbers.below(4);
-    match numbers.below(12) {
+    match numbers.below(13) {
         0..=3 => world.pod(namespace, app, pod, numbers.below(300), app, true),
         4 => world.pod(namespace, app, pod, numbers.below(300), "other", true),
         5 => world.pod(namespace, app, pod, numbers.below(300), app, false),
@@ -227,6 +256,7 @@ fn change(world: &mut World, numbers: &mut Numbers) {
             ["http", "tcp"][numbers.below(2)],
         ),
         10 => world.subsets(namespace, app, [None, Some("v0")][numbers.below(2)]),
+        11 => world.ejecting(namespace, app),
         _ => {
             let mode = ["DISABLE", "STRICT"][numbers.below(2)];
             world.put(

@@ -20,6 +20,8 @@ pub struct MeshSource {
     file: Option<PathBuf>,
     /// Wins over that of the settings.
     trust_domain: Option<String>,
+    /// Of the environment.
+    exclude_unsafe_503: bool,
     good: Option<Arc<MeshConfig>>,
     /// Roots that the CA was started with.
     roots: Option<Vec<CertificateData>>,
@@ -31,9 +33,17 @@ impl MeshSource {
         MeshSource {
             file,
             trust_domain,
+            exclude_unsafe_503: false,
             good: None,
             roots: None,
         }
+    }
+
+    /// With or without retries of 503 where nobody says anything of retries.
+    #[must_use]
+    pub fn excluding_unsafe_503(mut self, exclude: bool) -> Self {
+        self.exclude_unsafe_503 = exclude;
+        self
     }
 
     /// The settings in force. What is wrong with them is added to the findings; then the last good ones stay, or the
@@ -80,6 +90,7 @@ impl MeshSource {
                     }
                 }
                 self.check_roots(&config, &place, &lines, loaded);
+                config.exclude_unsafe_503 = self.exclude_unsafe_503;
                 if let Some(name) = &self.trust_domain {
                     name.clone_into(&mut config.trust_domain);
                 }
@@ -121,8 +132,12 @@ impl MeshSource {
 
     fn kept(&mut self) -> Arc<MeshConfig> {
         let trust_domain = &self.trust_domain;
+        let exclude_unsafe_503 = self.exclude_unsafe_503;
         let default = || {
-            let mut config = MeshConfig::default();
+            let mut config = MeshConfig {
+                exclude_unsafe_503,
+                ..MeshConfig::default()
+            };
             if let Some(name) = trust_domain {
                 name.clone_into(&mut config.trust_domain);
             }
@@ -244,6 +259,20 @@ mod tests {
         let (config, found) = load("    connectTimeout: [\n");
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!(config.connect_timeout.0.as_secs(), 4, "the last good settings");
+    }
+
+    #[test]
+    fn what_the_environment_says_holds_with_settings_and_without() {
+        let dir = tempfile::tempdir().expect("dir");
+        let file = dir.path().join("mesh.yaml");
+        let mut source = MeshSource::new(Some(file.clone()), None).excluding_unsafe_503(true);
+        assert!(
+            source.load(&mut Loaded::default()).exclude_unsafe_503,
+            "there is no file"
+        );
+        std::fs::write(&file, "connectTimeout: 3s\n").expect("written");
+        let config = source.load(&mut Loaded::default());
+        assert!(config.exclude_unsafe_503 && config.connect_timeout.0.as_secs() == 3);
     }
 
     #[test]

@@ -55,6 +55,8 @@ struct Rest {
     secrets: BTreeMap<(String, String), Arc<AnyObject>>,
     /// Labels of clients that any rule asks for.
     client_labels: BTreeSet<String>,
+    /// Whether any rule tells near endpoints from far ones.
+    asks_locality: bool,
 }
 
 /// All objects of one kind.
@@ -127,6 +129,7 @@ impl Store {
             .collect();
         let rest = Rest {
             client_labels: client_labels(&routings, &rules),
+            asks_locality: rules::ask_locality(&rules, &mesh),
             routings: Routings::build(routings),
             rules: TrafficRules::build(rules),
             authentications: PeerAuthentications::build(authentications, &mesh.root_namespace),
@@ -277,6 +280,11 @@ impl Store {
     /// Labels of a client that any rule asks for; the others make no difference to what it sees.
     pub fn client_labels(&self) -> &BTreeSet<String> {
         &self.rest.client_labels
+    }
+
+    /// Whether where a client runs may make a difference to what it sees.
+    pub fn asks_locality(&self) -> bool {
+        self.rest.asks_locality
     }
 
     /// Whether a headless service leads to this address, so that clients have a listener for it.

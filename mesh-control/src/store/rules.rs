@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use mesh_api::istio::{DestinationRule, MutualTlsMode, Object, ObjectMeta, PeerAuthentication, Subset, TrafficPolicy};
+use mesh_api::istio::{
+    DestinationRule, LoadBalancerSettings, MutualTlsMode, Object, ObjectMeta, PeerAuthentication, Subset, TrafficPolicy,
+};
+use mesh_api::mesh_config::MeshConfig;
 
 use super::host;
 use super::workload::selects;
@@ -19,6 +22,30 @@ pub fn config_path(kind: &str, meta: &ObjectMeta) -> String {
         "/apis/networking.istio.io/v1/namespaces/{}/{kind}/{}",
         meta.namespace, meta.name
     )
+}
+
+/// Whether any of the rules, or the mesh's own setting, tells near endpoints from far ones. Priorities by locality are
+/// given only where failing endpoints are ejected, so ejection asks too.
+pub(super) fn ask_locality(rules: &[&Object<DestinationRule>], mesh: &MeshConfig) -> bool {
+    let asks = |balancer: Option<&LoadBalancerSettings>, ejects: bool| {
+        ejects || balancer.is_some_and(|b| b.locality_lb_setting.is_some())
+    };
+    let policies = rules.iter().flat_map(|r| {
+        let subsets = r.spec.subsets.iter().filter_map(|s| s.traffic_policy.as_ref());
+        r.spec.traffic_policy.iter().chain(subsets)
+    });
+    let by_rule = policies.into_iter().any(|policy| {
+        let ports = policy.port_level_settings.iter();
+        asks(policy.load_balancer.as_ref(), policy.outlier_detection.is_some())
+            || ports
+                .into_iter()
+                .any(|p| asks(p.load_balancer.as_ref(), p.outlier_detection.is_some()))
+    });
+    by_rule
+        || mesh
+            .locality_lb_setting
+            .as_ref()
+            .is_some_and(|s| !s.distribute.is_empty())
 }
 
 /// DestinationRules of one namespace for one host, merged.

@@ -183,10 +183,15 @@ fn owner(pod: &Pod) -> String {
     }
 }
 
-/// By the pod's label (dots for slashes), else by the labels of its node.
+/// `region/zone/subzone` as a workload's own label says it, with dots for slashes.
+pub fn own_locality(labels: &BTreeMap<String, String>) -> Option<String> {
+    labels.get(label::LOCALITY).map(|own| own.replace('.', "/"))
+}
+
+/// By the pod's label, else by the labels of its node.
 fn locality(labels: &BTreeMap<String, String>, node: Option<&Node>) -> String {
-    if let Some(own) = labels.get(label::LOCALITY) {
-        return own.replace('.', "/");
+    if let Some(own) = own_locality(labels) {
+        return own;
     }
     let Some(labels) = node.and_then(|n| n.metadata.labels.as_ref()) else {
         return String::new();

@@ -24,6 +24,7 @@ pub(crate) fn options(dir: &Path) -> Options {
         monitoring: any,
         ca_dir: dir.join("ca"),
         trust_domain: None,
+        exclude_unsafe_503: false,
         names: Vec::new(),
     }
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 
-use super::headers::RATE_LIMITED;
+use super::headers::{OVERLOADED, RATE_LIMITED};
 use super::reply::Local;
+use super::routes::response_header_matches;
 use crate::snapshot::RetryPolicy;
 use crate::telemetry::ResponseFlags;
 use crate::upstream::{ConnectError, random};
@@ -118,10 +119,9 @@ impl Failure {
                     ResponseFlags::UPSTREAM_OVERFLOW,
                     "upstream_reset_before_response_started{overflow}".into(),
                 );
-                local.headers.insert(
-                    super::headers::OVERLOADED.clone(),
-                    http::HeaderValue::from_static("true"),
-                );
+                local
+                    .headers
+                    .insert(OVERLOADED.clone(), http::HeaderValue::from_static("true"));
                 local
             }
             Failure::Connect(error) => {
@@ -217,10 +217,18 @@ pub(crate) fn is_retriable(policy: &RetryPolicy, status: StatusCode, headers: &H
         // The upstream has too much to do already.
         return on.rate_limited;
     }
+    if headers.contains_key(&OVERLOADED) {
+        return false;
+    }
     if on.server_error && code >= 500
         || on.gateway_error && matches!(code, 502..=504)
         || on.retriable_4xx && code == 409
         || on.status_codes && policy.status_codes.contains(&code)
+        || on.headers
+            && policy
+                .retriable_headers
+                .iter()
+                .any(|h| response_header_matches(h, headers))
     {
         return true;
     }

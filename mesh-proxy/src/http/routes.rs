@@ -117,6 +117,15 @@ fn header_matches(on: &HeaderMatch, facts: &Facts<'_>) -> bool {
     header_value_matches(on, value)
 }
 
+/// Whether a response has a header. It has none of what a request line says.
+pub(super) fn response_header_matches(on: &HeaderMatch, headers: &HeaderMap) -> bool {
+    let value = match &on.name {
+        HeaderKey::Name(name) => joined(headers, name),
+        HeaderKey::Method | HeaderKey::Authority | HeaderKey::Scheme | HeaderKey::Path => None,
+    };
+    header_value_matches(on, value)
+}
+
 /// All values of a header, as one.
 fn joined<'h>(headers: &'h HeaderMap, name: &http::HeaderName) -> Option<Cow<'h, str>> {
     let mut all = headers.get_all(name).iter();

@@ -112,6 +112,7 @@ pub(super) fn route(message: &str) -> Option<&'static [&'static str]> {
             "retry_host_predicate",
             "host_selection_retry_max_attempts",
             "retriable_status_codes",
+            "retriable_headers",
             "retry_back_off",
         ],
         "envoy.config.route.v3.RetryPolicy.RetryPriority" | "envoy.config.route.v3.RetryPolicy.RetryHostPredicate" => {

@@ -296,7 +296,8 @@ fn abort(at: &At<'_>, value: &FaultAbort, f: &mut Findings) {
         );
     }
     common::percent(&at.field("percentage"), value.percentage.as_ref(), f);
-    if value.percentage.is_none() {
+    common::range(&at.field("percent"), value.percent.into(), 0, 100, f);
+    if value.percentage.is_none() && value.percent == 0 {
         f.warning(
             at,
             "never fires: there is no percentage; write percentage: {value: 100} for every request",

@@ -52,7 +52,7 @@ impl Outbound<'_> {
 
 /// Outbound clusters of all services that the proxy sees, with the endpoints of those found by EDS.
 pub(super) fn outbound(ctx: &Context<'_>, out: &mut Compiled) {
-    for service in ctx.store.services(ctx.namespace) {
+    for service in ctx.services() {
         of_service(ctx, service, out);
     }
 }

@@ -160,6 +160,7 @@ fn passthrough(ctx: &Context<'_>, server: &ServerRef<'_>) -> Vec<listener::Filte
     let source = Source {
         gateways: &gateways,
         port: server.port(),
+        tls: server.terminates(),
     };
     let mut chains = Vec::new();
     for (routing, _) in bound(ctx, server) {
@@ -210,6 +211,7 @@ fn tcp_rules(ctx: &Context<'_>, server: &ServerRef<'_>) -> Vec<listener::FilterC
     let source = Source {
         gateways: &gateways,
         port: server.port(),
+        tls: server.terminates(),
     };
     for (routing, _) in bound(ctx, server) {
         let (chains, _) = l4::tcp_chains(ctx, routing, &source, &[]);

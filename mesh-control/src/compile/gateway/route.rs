@@ -17,6 +17,7 @@ pub(super) fn route_table(ctx: &Context<'_>, name: &str, servers: &[ServerRef<'_
         let source = Source {
             gateways: &gateways,
             port: server.port(),
+            tls: server.terminates(),
         };
         let redirects = redirects(server);
         for (routing, matched) in bound(ctx, server) {

@@ -14,7 +14,7 @@ use crate::store::service::{Service, ServicePort};
 /// All outbound listeners except `virtualOutbound`, with the route tables that they need.
 pub(super) fn listeners(ctx: &Context<'_>) -> (Vec<listener::Listener>, Vec<String>) {
     let mut slots: BTreeMap<(String, u16), Slot> = BTreeMap::new();
-    for service in ctx.store.services(ctx.namespace) {
+    for service in ctx.services() {
         for port in &service.ports {
             if port.protocol.is_http() {
                 let slot = slots.entry((wildcard(ctx).to_owned(), port.number)).or_default();

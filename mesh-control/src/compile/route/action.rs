@@ -8,7 +8,8 @@ use super::super::pb::{core, matcher, regex, route};
 /// Marks a redirect that keeps what stands after the matched prefix.
 const PREFIX_MARK: &str = "%PREFIX()%";
 
-pub(super) fn redirect(from: &HttpRedirect) -> route::route::Action {
+/// A redirect of requests that come to `port`, over TLS that ends there or without.
+pub(super) fn redirect(from: &HttpRedirect, port: u16, tls: bool) -> route::route::Action {
     use route::redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier};
     let path = if !from.prefix_rewrite.is_empty() {
         Some(PathRewriteSpecifier::PrefixRewrite(from.prefix_rewrite.clone()))
@@ -19,10 +20,16 @@ pub(super) fn redirect(from: &HttpRedirect) -> route::route::Action {
     } else {
         Some(PathRewriteSpecifier::PathRedirect(from.uri.clone()))
     };
-    let derived = match (from.derive_port, from.scheme.as_str()) {
-        (Some(RedirectPort::FromProtocolDefault), "https") => Some(443),
-        (Some(RedirectPort::FromProtocolDefault), "http") => Some(80),
-        _ => None,
+    let derived = match from.derive_port {
+        Some(RedirectPort::FromRequestPort) => Some(port.into()),
+        // The proxy leaves the port out where the scheme changes, which is that.
+        Some(RedirectPort::FromProtocolDefault) | None => None,
+    };
+    let standard = match from.scheme.as_str() {
+        "" if tls => 443,
+        "https" => 443,
+        "" | "http" => 80,
+        _ => 0,
     };
     let code = match from.redirect_code {
         302 => RedirectResponseCode::Found,
@@ -33,7 +40,8 @@ pub(super) fn redirect(from: &HttpRedirect) -> route::route::Action {
     };
     route::route::Action::Redirect(route::RedirectAction {
         host_redirect: from.authority.clone(),
-        port_redirect: from.port.or(derived).unwrap_or_default(),
+        // Nobody writes the port that everybody knows.
+        port_redirect: from.port.or(derived).filter(|p| *p != standard).unwrap_or_default(),
         response_code: code.into(),
         scheme_rewrite_specifier: (!from.scheme.is_empty())
             .then(|| SchemeRewriteSpecifier::SchemeRedirect(from.scheme.clone())),
@@ -79,5 +87,38 @@ pub(super) fn rewrite(from: &HttpRewrite, out: &mut route::RouteAction) {
         });
     } else {
         out.prefix_rewrite.clone_from(&from.uri);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_of_redirects_are_left_out_where_the_scheme_says_them() {
+        let port = |scheme: &str, given: Option<u32>, derive_port: Option<RedirectPort>, port: u16, tls: bool| {
+            let from = HttpRedirect {
+                scheme: scheme.to_owned(),
+                port: given,
+                derive_port,
+                ..Default::default()
+            };
+            match redirect(&from, port, tls) {
+                route::route::Action::Redirect(redirect) => redirect.port_redirect,
+                other => panic!("{other:?}"),
+            }
+        };
+        let request = Some(RedirectPort::FromRequestPort);
+        let protocol = Some(RedirectPort::FromProtocolDefault);
+        assert_eq!(port("", None, request, 8080, false), 8080);
+        assert_eq!(port("", None, request, 80, false), 0);
+        assert_eq!(port("", None, request, 443, true), 0);
+        assert_eq!(port("", None, request, 443, false), 443);
+        assert_eq!(port("https", None, request, 80, false), 80);
+        assert_eq!(port("https", None, protocol, 80, false), 0);
+        assert_eq!(port("", None, protocol, 8080, false), 0);
+        assert_eq!(port("https", Some(8443), None, 80, false), 8443);
+        assert_eq!(port("https", Some(443), None, 80, false), 0);
+        assert_eq!(port("", None, None, 8080, false), 0);
     }
 }

@@ -1,6 +1,6 @@
 //! Faults and cross-origin policy of a rule, as per-route configuration of Envoy's filters.
 
-use mesh_api::istio::{CorsPolicy, HttpFaultInjection, Percent, StringMatch, UnmatchedPreflights};
+use mesh_api::istio::{CorsPolicy, HttpFaultInjection, StringMatch, UnmatchedPreflights};
 
 use super::super::pb::{Any, always, core, cors, fault, fault_common, fraction, off, on, pack};
 use super::matching;
@@ -33,7 +33,9 @@ pub(super) fn fault(from: &HttpFaultInjection) -> Option<Any> {
             (None, None) => None,
         };
         out.abort = error.map(|error| fault::FaultAbort {
-            percentage: Some(fraction(abort.percentage.as_ref().map_or(0.0, |p: &Percent| p.value))),
+            percentage: Some(fraction(
+                abort.percentage.as_ref().map_or(f64::from(abort.percent), |p| p.value),
+            )),
             error_type: Some(error),
             ..Default::default()
         });
@@ -98,7 +100,37 @@ pub(super) fn cors(from: &CorsPolicy) -> Any {
 
 #[cfg(test)]
 mod tests {
+    use mesh_api::istio::{FaultAbort, FaultDelay};
+
     use super::*;
+
+    #[test]
+    fn shares_may_be_written_in_the_old_way() {
+        let from = |delay, abort| HttpFaultInjection {
+            delay: Some(FaultDelay {
+                fixed_delay: Some(std::time::Duration::from_secs(3).into()),
+                percent: delay,
+                ..Default::default()
+            }),
+            abort: Some(FaultAbort {
+                http_status: Some(500),
+                percent: abort,
+                ..Default::default()
+            }),
+        };
+        let shares = |from: &HttpFaultInjection| {
+            let packed = fault(from).expect("a fault");
+            let out: fault::HttpFault = mesh_api::envoy::unpack(&packed).expect("a fault");
+            [
+                out.delay.and_then(|d| d.percentage),
+                out.abort.and_then(|a| a.percentage),
+            ]
+        };
+        assert_eq!(shares(&from(10, 20)), [Some(fraction(10.0)), Some(fraction(20.0))]);
+        let mut both = from(0, 20);
+        both.abort.as_mut().expect("it").percentage = Some(mesh_api::istio::Percent { value: 5.0 });
+        assert_eq!(shares(&both), [Some(fraction(0.0)), Some(fraction(5.0))]);
+    }
 
     #[test]
     fn grpc_statuses_have_names_and_numbers() {

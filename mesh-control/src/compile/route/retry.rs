@@ -2,6 +2,7 @@
 
 use mesh_api::envoy::pb::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
 use mesh_api::istio::HttpRetry;
+use mesh_api::mesh_config::MeshConfig;
 
 use super::super::context::Context;
 use super::super::pb::{pack, route, time, uint};
@@ -10,11 +11,15 @@ use super::super::pb::{pack, route, time, uint};
 const DEFAULT_ON: &str = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes";
 const DEFAULT_RETRIES: u32 = 2;
 const HOST_ATTEMPTS: i64 = 5;
+const UNAVAILABLE: u32 = 503;
 
-/// The policy of a route whose rule says nothing about retries.
-fn default_policy() -> route::RetryPolicy {
+/// The policy of a route whose rule says nothing about retries. A 503 of the upstream is retried, as in Istio before 1.24,
+/// unless the mesh says otherwise.
+fn default_policy(mesh: &MeshConfig) -> route::RetryPolicy {
+    let codes = (!mesh.exclude_unsafe_503).then_some(UNAVAILABLE);
     route::RetryPolicy {
         retry_on: DEFAULT_ON.to_owned(),
+        retriable_status_codes: codes.into_iter().collect(),
         num_retries: uint(DEFAULT_RETRIES),
         retry_host_predicate: vec![previous_hosts()],
         host_selection_retry_max_attempts: HOST_ATTEMPTS,
@@ -33,15 +38,15 @@ pub(in super::super) fn inbound_policy() -> route::RetryPolicy {
 
 /// The policy of a rule, else the mesh's own, else Istio's default; `None` when it turns retries off.
 pub(super) fn policy(ctx: &Context<'_>, from: Option<&HttpRetry>) -> Option<route::RetryPolicy> {
-    said(from.or(ctx.store.mesh().default_http_retry_policy.as_ref()))
+    said(ctx.store.mesh(), from)
 }
 
-fn said(from: Option<&HttpRetry>) -> Option<route::RetryPolicy> {
-    let Some(from) = from else {
-        return Some(default_policy());
+fn said(mesh: &MeshConfig, from: Option<&HttpRetry>) -> Option<route::RetryPolicy> {
+    let mut policy = default_policy(mesh);
+    let Some(from) = from.or(mesh.default_http_retry_policy.as_ref()) else {
+        return Some(policy);
     };
     let attempts = u32::try_from(from.attempts).ok().filter(|n| *n > 0)?;
-    let mut policy = default_policy();
     policy.num_retries = uint(attempts);
     if !from.retry_on.is_empty() {
         (policy.retry_on, policy.retriable_status_codes) = conditions(&from.retry_on);
@@ -106,7 +111,32 @@ mod tests {
             attempts: 0,
             ..Default::default()
         };
-        assert!(said(Some(&off)).is_none());
-        assert_eq!(said(None), Some(default_policy()));
+        let mesh = MeshConfig::default();
+        assert!(said(&mesh, Some(&off)).is_none());
+        assert_eq!(said(&mesh, None), Some(default_policy(&mesh)));
+    }
+
+    #[test]
+    fn a_503_is_retried_by_default_and_where_no_condition_is_given() {
+        let rule = |retry_on: &str| HttpRetry {
+            attempts: 3,
+            retry_on: retry_on.to_owned(),
+            ..Default::default()
+        };
+        let codes =
+            |mesh: &MeshConfig, rule: Option<&HttpRetry>| said(mesh, rule).expect("a policy").retriable_status_codes;
+        let mut mesh = MeshConfig::default();
+        assert_eq!(codes(&mesh, None), [503]);
+        assert_eq!(codes(&mesh, Some(&rule(""))), [503]);
+        assert_eq!(
+            codes(&mesh, Some(&rule("connect-failure,retriable-status-codes"))),
+            [0; 0]
+        );
+        mesh.exclude_unsafe_503 = true;
+        assert_eq!(codes(&mesh, None), [0; 0]);
+        assert_eq!(codes(&mesh, Some(&rule("503"))), [503]);
+        mesh.exclude_unsafe_503 = false;
+        mesh.default_http_retry_policy = Some(rule("gateway-error"));
+        assert_eq!(codes(&mesh, None), [0; 0]);
     }
 }

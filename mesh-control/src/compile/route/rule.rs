@@ -21,6 +21,8 @@ pub(in super::super) struct Source<'a> {
     pub(in super::super) gateways: &'a [String],
     /// Port on which the host is addressed.
     pub(in super::super) port: u16,
+    /// Requests come over TLS that ends at the listener.
+    pub(in super::super) tls: bool,
 }
 
 /// The routes of a VirtualService, up to the first that takes everything.
@@ -106,7 +108,7 @@ impl At<'_, '_> {
         };
         Changes::of(rule.headers.as_ref()).apply_to_route(&mut out);
         if let Some(redirect) = &rule.redirect {
-            out.action = Some(action::redirect(redirect));
+            out.action = Some(action::redirect(redirect, self.source.port, self.source.tls));
         } else if let Some(direct) = &rule.direct_response {
             out.action = Some(action::direct_response(direct));
         } else {
@@ -266,7 +268,7 @@ pub(in super::super) fn cluster(
     field: &str,
 ) -> String {
     let host = host::resolve(&destination.host, &routing.object.meta.namespace);
-    let service = ctx.store.service(&host, ctx.namespace);
+    let service = ctx.service(&host);
     let named = destination.port.as_ref().and_then(|p| u16::try_from(p.number).ok());
     let sole = service.filter(|s| s.ports.len() == 1).and_then(|s| s.ports.first());
     let port = named.or(sole.map(|p| p.number)).unwrap_or(listener_port);

@@ -29,8 +29,8 @@ pub(in super::super) fn sidecar(ctx: &Context<'_>, name: &str) -> route::RouteCo
         port.is_some_and(|p| p.protocol.is_http() || p.protocol.is_auto())
     };
     let found: Vec<&Arc<Service>> = match single {
-        Some(host) => ctx.store.service(host, ctx.namespace).into_iter().collect(),
-        None => ctx.store.services(ctx.namespace).collect(),
+        Some(host) => ctx.service(host).into_iter().collect(),
+        None => ctx.services().collect(),
     };
     let services: BTreeMap<&str, &Arc<Service>> = found
         .into_iter()
@@ -42,6 +42,7 @@ pub(in super::super) fn sidecar(ctx: &Context<'_>, name: &str) -> route::RouteCo
     let source = Source {
         gateways: &gateways,
         port,
+        tls: false,
     };
     let mut hosts = Hosts::default();
     for (host, service) in &services {
@@ -91,7 +92,7 @@ fn without_service<'a>(
     for routing in all.filter(|r| has_http(r)) {
         for host in routing.hosts.iter().filter(|h| *h != "*") {
             let covers_one = || host.starts_with('*') && services.keys().any(|s| host::covers(host, s));
-            if ctx.store.service(host, ctx.namespace).is_none() && !covers_one() {
+            if ctx.service(host).is_none() && !covers_one() {
                 found.entry(host.as_str()).or_insert(routing);
             }
         }

@@ -1,6 +1,6 @@
 //! The configuration of the mesh.
 
-use mesh_api::mesh_config::MeshConfig;
+use mesh_api::mesh_config::{MeshConfig, MeshOutboundMode};
 use serde_json::Value;
 
 use super::Warning;
@@ -41,7 +41,21 @@ pub fn unsupported_mesh(mesh: &MeshConfig) -> Vec<Warning> {
     let defaults = as_map(&MeshConfig::default());
     let retries = mesh.default_http_retry_policy.as_ref();
     let remote = retries.and_then(|r| r.retry_remote_localities).is_some();
-    let inside = remote.then(|| "defaultHttpRetryPolicy.retryRemoteLocalities".to_owned());
+    let outbound = &mesh.outbound_traffic_policy;
+    let inside = [
+        (remote, "defaultHttpRetryPolicy.retryRemoteLocalities"),
+        (outbound.tls_settings.is_some(), "outboundTrafficPolicy.tlsSettings"),
+    ];
+    let inside = inside
+        .into_iter()
+        .filter(|(set, _)| *set)
+        .map(|(_, field)| field.to_owned());
+    let dynamic = (outbound.mode == MeshOutboundMode::AllowAnyDynamicDns).then(|| Warning {
+        object: "MeshConfig".to_owned(),
+        field: "outboundTrafficPolicy.mode".to_owned(),
+        message: "ALLOW_ANY_DYNAMIC_DNS is not in force yet: connections go where the caller resolved the name, as with ALLOW_ANY"
+            .to_owned(),
+    });
     as_map(mesh)
         .into_iter()
         .filter(|(key, value)| defaults.get(key) != Some(value) && !MESH_CONFIG.contains(&key.as_str()))
@@ -52,6 +66,7 @@ pub fn unsupported_mesh(mesh: &MeshConfig) -> Vec<Warning> {
             field,
             message: "is read and not in force yet; it has no effect".to_owned(),
         })
+        .chain(dynamic)
         .collect()
 }
 
@@ -64,6 +79,15 @@ mod tests {
         let mesh = MeshConfig::from_yaml("accessLogFile: /dev/stdout\nproxyHttpPort: 15007\n").expect("readable");
         let fields: Vec<String> = unsupported_mesh(&mesh).into_iter().map(|w| w.field).collect();
         assert_eq!(fields, ["proxyHttpPort"]);
+        let text = "outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS, tlsSettings: {mode: SIMPLE}}";
+        let mesh = MeshConfig::from_yaml(text).expect("readable");
+        let fields: Vec<String> = unsupported_mesh(&mesh).into_iter().map(|w| w.field).collect();
+        assert_eq!(
+            fields,
+            ["outboundTrafficPolicy.tlsSettings", "outboundTrafficPolicy.mode"]
+        );
+        let mesh = MeshConfig::from_yaml("outboundTrafficPolicy: {mode: REGISTRY_ONLY}").expect("readable");
+        assert_eq!(unsupported_mesh(&mesh), []);
         assert_eq!(unsupported_mesh(&MeshConfig::default()), []);
     }
 }

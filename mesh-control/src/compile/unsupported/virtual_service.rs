@@ -38,6 +38,7 @@ const VIRTUAL_SERVICE: &[&str] = &[
     "http[].fault.abort.httpStatus",
     "http[].fault.abort.grpcStatus",
     "http[].fault.abort.percentage",
+    "http[].fault.abort.percent",
     "http[].mirror",
     "http[].mirrors",
     "http[].mirrorPercent",

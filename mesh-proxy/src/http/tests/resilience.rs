@@ -102,6 +102,39 @@ async fn only_what_the_policy_names_is_retried() {
 }
 
 #[tokio::test]
+async fn headers_of_a_response_may_ask_for_a_retry_or_forbid_it() {
+    let by_header = json!({"retry_on": "retriable-headers", "num_retries": 1,
+        "retriable_headers": [{"name": "x-again", "string_match": {"exact": "yes"}}]});
+    let by_code = json!({"retry_on": "5xx", "num_retries": 1});
+    for (policy, code, name, value, calls) in [
+        (&by_header, 200, "x-again", "yes", 2),
+        (&by_header, 200, "x-again", "no", 1),
+        (&by_header, 503, "x-other", "yes", 1),
+        (&by_code, 503, "x-other", "yes", 2),
+        // One that has too much to do is not asked again.
+        (&by_code, 503, "x-envoy-overloaded", "true", 1),
+        (&by_code, 503, "x-envoy-ratelimited", "true", 1),
+    ] {
+        let origin = Origin::start(move |_: Request<Incoming>| async move {
+            let mut response = status(code);
+            response
+                .headers_mut()
+                .insert(name, http::HeaderValue::from_static(value));
+            response
+        })
+        .await;
+        let mesh = mesh(retrying(policy), origin.address, json!({})).await;
+        let mut client = Client::connect(mesh.address, Version::HTTP_11).await;
+        assert_eq!(client.seen(get("/")).await.status, code);
+        assert_eq!(
+            mesh.cluster_counter("upstream_rq_total"),
+            calls,
+            "{code} {name}: {value}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_body_past_the_limit_is_sent_once_and_whole() {
     let (origin, calls) = failing(0, 503).await;
     let mesh = mesh(

@@ -223,6 +223,7 @@ pub(super) fn retry_policy(value: &route::RetryPolicy) -> Result<RetryPolicy> {
             .map(previous_priorities)
             .transpose()
             .at("retry_priority")?,
+        retriable_headers: each(&value.retriable_headers, "retriable_headers", shared_header_match)?,
         retriable_request_headers: each(
             &value.retriable_request_headers,
             "retriable_request_headers",
@@ -257,7 +258,8 @@ fn retry_on(words: &str) -> Result<RetryOn> {
             "retriable-status-codes" => &mut on.status_codes,
             "envoy-ratelimited" => &mut on.rate_limited,
             "retriable-headers" => &mut on.headers,
-            "http3-post-connect-failure" => &mut on.http3,
+            // Cannot happen: no upstream is spoken to in HTTP/3.
+            "http3-post-connect-failure" => continue,
             "cancelled" => &mut on.grpc_cancelled,
             "deadline-exceeded" => &mut on.grpc_deadline_exceeded,
             "internal" => &mut on.grpc_internal,

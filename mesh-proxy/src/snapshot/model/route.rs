@@ -313,6 +313,8 @@ pub struct RetryPolicy {
     pub host_selection_attempts: u32,
     /// `retry_priority` previous_priorities: `update_frequency`.
     pub previous_priorities: Option<u32>,
+    /// `retriable_headers`: responses that match one are retried.
+    pub retriable_headers: Vec<HeaderMatch2>,
     /// `retriable_request_headers`: retry only requests that match one.
     pub retriable_request_headers: Vec<HeaderMatch2>,
 }
@@ -344,8 +346,6 @@ pub struct RetryOn {
     pub rate_limited: bool,
     /// `retriable-headers`.
     pub headers: bool,
-    /// `http3-post-connect-failure`.
-    pub http3: bool,
     /// gRPC `cancelled`.
     pub grpc_cancelled: bool,
     /// gRPC `deadline-exceeded`.

@@ -161,6 +161,11 @@ fn http_rules() {
             "101",
         ),
         (
+            "fault: {abort: {httpStatus: 500, percent: 101}}",
+            ".fault.abort.percent",
+            "101",
+        ),
+        (
             "fault: {abort: {httpStatus: 500, percentage: {value: 0.00001}}}",
             ".fault.abort.percentage.value",
             "0.0001",
@@ -306,6 +311,7 @@ fn http_rules() {
         "match: [{uri: {prefix: /a}, headers: {x-user: {exact: b}, x-any: {}}, queryParams: {q: {regex: 'a+'}}}]",
         "retries: {attempts: 3, perTryTimeout: 0.5s, retryOn: '5xx, 429,reset', backoff: 25ms}",
         "fault: {delay: {fixedDelay: 2s, percent: 10}}",
+        "fault: {delay: {fixedDelay: 3s, percent: 50}, abort: {httpStatus: 500, percent: 20}}",
         "mirror: {host: b, subset: v2, port: {number: 80}}, mirrorPercentage: {value: 0.5}",
         "corsPolicy: {allowOrigins: [{regex: '.*'}], allowMethods: [GET], maxAge: 24h, allowCredentials: true}",
         "headers: {request: {set: {':authority': c}}}",
