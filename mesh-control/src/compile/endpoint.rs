@@ -1,11 +1,11 @@
 //! Endpoints of a cluster (EDS, and inline for DNS and static ones).
 
-use std::collections::BTreeMap;
-
 use mesh_api::istio::MutualTlsMode;
 
+use super::cluster::policy::Policy;
 use super::context::Context;
 use super::encoded::{Encoded, Writer};
+use super::locality;
 use super::pb::{endpoint::ClusterLoadAssignment, fields, text};
 use crate::store::endpoint::Endpoint;
 use crate::store::workload::Workload;
@@ -17,38 +17,36 @@ const TRANSPORT_MATCH: &str = "envoy.transport_socket_match";
 pub(super) fn assignment<'a>(
     ctx: &Context<'_>,
     cluster: &str,
+    policy: &Policy<'_>,
     endpoints: impl IntoIterator<Item = &'a Endpoint>,
 ) -> Encoded<ClusterLoadAssignment> {
-    let mut localities: BTreeMap<&str, Vec<&Endpoint>> = BTreeMap::new();
-    for endpoint in endpoints {
-        localities
-            .entry(&endpoint.workload.locality)
-            .or_default()
-            .push(endpoint);
-    }
     let mut out = Writer::default();
     out.text(1, cluster);
-    for (name, endpoints) in localities {
+    for group in locality::groups(ctx, policy, endpoints) {
         // `LocalityLbEndpoints`
         out.message(2, |out| {
-            out.message(1, |out| locality(name, out));
-            for endpoint in &endpoints {
+            out.message(1, |out| place(group.locality, out));
+            for endpoint in &group.endpoints {
                 out.message(2, |out| lb_endpoint(ctx, endpoint, out));
             }
-            let weight = endpoints.iter().map(|e| weight(e)).sum();
-            out.message(3, |out| out.number(1, weight));
+            out.message(3, |out| out.number(1, group.weight));
+            if group.priority > 0 {
+                out.number(5, group.priority);
+            }
         });
     }
     Encoded::written(out)
 }
 
-fn locality(name: &str, out: &mut Writer) {
+/// A `Locality`.
+fn place(name: &str, out: &mut Writer) {
     for (field, part) in (1..).zip(name.splitn(3, '/')) {
         out.text(field, part);
     }
 }
 
-fn weight(endpoint: &Endpoint) -> u32 {
+/// Share among the endpoints of a locality.
+pub(super) fn weight(endpoint: &Endpoint) -> u32 {
     endpoint.workload.weight.max(1)
 }
 

@@ -8,8 +8,7 @@ use super::cluster::policy::Policy;
 use super::context::Context;
 use super::listener::tcp;
 use super::pb::{cidr, listener, origin};
-use super::route::rule::{Source, cluster, from_here};
-use crate::store::host;
+use super::route::rule::{Source, Target, from_here, target};
 use crate::store::routing::Routing;
 use crate::store::service::{Service, ServicePort};
 
@@ -66,7 +65,7 @@ fn to_service(
     }
     listener::FilterChain {
         filter_chain_match: (matches != listener::FilterChainMatch::default()).then_some(matches),
-        filters: tcp::proxy(ctx, &name, &[(name.clone(), 1)], policy.tcp_idle_timeout()),
+        filters: tcp::proxy(ctx, &name, &[(name.clone(), 1)], &policy),
         ..Default::default()
     }
 }
@@ -180,27 +179,28 @@ fn weighted(
     source: &Source<'_>,
     field: &str,
 ) -> listener::FilterChain {
-    let clusters: Vec<(String, u32)> = route
+    let targets: Vec<(Target<'_>, u32)> = route
         .iter()
         .enumerate()
         .filter(|(_, d)| d.weight > 0 || route.len() == 1)
         .map(|(index, d)| {
-            let name = cluster(
-                ctx,
-                routing,
-                &d.destination,
-                source.port,
-                &format!("{field}.route[{index}].destination"),
-            );
-            (name, u32::try_from(d.weight).unwrap_or_default().max(1))
+            let field = format!("{field}.route[{index}].destination");
+            let target = target(ctx, &routing.object.meta, &d.destination, source.port, &field);
+            (target, u32::try_from(d.weight).unwrap_or_default().max(1))
         })
         .collect();
-    let filters = match clusters.as_slice() {
+    let clusters: Vec<(String, u32)> = targets.iter().map(|(t, weight)| (t.cluster.clone(), *weight)).collect();
+    let filters = match targets.as_slice() {
         [] => tcp::to(ctx, names::BLACK_HOLE_CLUSTER),
-        [(only, _)] => tcp::proxy(ctx, only, &clusters, idle_timeout(ctx, routing, route)),
-        _ => {
+        [(only, _)] => tcp::proxy(ctx, &only.cluster, &clusters, &only.policy),
+        [(first, _), ..] => {
             let name = format!("{}.{}", routing.object.meta.name, routing.object.meta.namespace);
-            tcp::proxy(ctx, &name, &clusters, None)
+            // Several policies cannot all limit one connection; the first says how destinations are reached.
+            let policy = Policy {
+                pool: None,
+                ..first.policy
+            };
+            tcp::proxy(ctx, &name, &clusters, &policy)
         }
     };
     listener::FilterChain {
@@ -208,15 +208,4 @@ fn weighted(
         filters,
         ..Default::default()
     }
-}
-
-/// Idle limit of the sole destination's DestinationRule.
-fn idle_timeout(ctx: &Context<'_>, routing: &Routing, route: &[RouteDestination]) -> Option<std::time::Duration> {
-    let destination = &route.iter().find(|d| d.weight > 0).or(route.first())?.destination;
-    let name = host::resolve(&destination.host, &routing.object.meta.namespace);
-    let service = ctx.service(&name)?;
-    let rule = ctx.rule(service)?;
-    let port = destination.port.as_ref().and_then(|p| u16::try_from(p.number).ok());
-    let subset = rule.subsets.iter().find(|s| s.name == destination.subset);
-    Policy::of(Some(rule), port.unwrap_or_default(), subset).tcp_idle_timeout()
 }

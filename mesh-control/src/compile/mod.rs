@@ -13,12 +13,14 @@ mod gateway;
 mod inbound;
 mod l4;
 mod listener;
+mod locality;
 mod name_table;
 mod pack;
 mod pb;
 mod proxy;
 mod route;
 mod scope;
+mod switch;
 #[cfg(test)]
 mod tests;
 mod unsupported;

@@ -14,7 +14,7 @@ pub(super) use mesh_api::envoy::pb::envoy::extensions::transport_sockets::{
 };
 pub(super) use mesh_api::envoy::pb::envoy::r#type::matcher::v3 as matcher;
 pub(super) use mesh_api::envoy::pb::envoy::r#type::v3 as types;
-pub(super) use mesh_api::envoy::pb::google::protobuf::{BoolValue, UInt32Value};
+pub(super) use mesh_api::envoy::pb::google::protobuf::{BoolValue, UInt32Value, UInt64Value};
 pub(super) use mesh_api::envoy::{Any, ProtoDuration, ProtoValue, Struct, duration, pack};
 
 use mesh_api::envoy::TypedStruct;
@@ -37,6 +37,11 @@ pub(super) fn off() -> Option<BoolValue> {
 #[allow(clippy::unnecessary_wraps, reason = "fields of messages are Options")]
 pub(super) fn uint(value: u32) -> Option<UInt32Value> {
     Some(UInt32Value { value })
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "fields of messages are Options")]
+pub(super) fn ulong(value: u64) -> Option<UInt64Value> {
+    Some(UInt64Value { value })
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "fields of messages are Options")]

@@ -75,11 +75,28 @@ impl World {
     }
 
     fn ejecting(&mut self, namespace: &str, app: &str) {
+        self.policy(namespace, app, &json!({"outlierDetection": {"interval": "5s"}}));
+    }
+
+    fn policy(&mut self, namespace: &str, app: &str, policy: &Value) {
         self.put(
             json!({"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",
             "metadata": {"name": format!("{app}-all"), "namespace": namespace},
-            "spec": {"host": app, "trafficPolicy": {"outlierDetection": {"interval": "5s"}}}}),
+            "spec": {"host": app, "trafficPolicy": policy}}),
         );
+    }
+
+    /// Policies that look at places and labels of callers and endpoints.
+    fn near(&mut self, namespace: &str, app: &str, which: usize) {
+        let setting = [
+            json!({"failover": [{"from": "r", "to": "q"}]}),
+            json!({"failoverPriority": ["version", "topology.kubernetes.io/zone"]}),
+            json!({"distribute": [{"from": "r/z0", "to": {"r/z0": 80, "r/z1": 20}}]}),
+            json!({"enabled": false}),
+        ];
+        let setting = &setting[which % setting.len()];
+        let policy = json!({"outlierDetection": {"interval": "5s"}, "loadBalancer": {"localityLbSetting": setting}});
+        self.policy(namespace, app, &policy);
     }
 
     fn start() -> Self {
@@ -180,6 +197,34 @@ fn zones_share_nothing_only_where_a_rule_asks_for_them() {
 }
 
 #[test]
+fn a_moved_endpoint_keeps_its_place_in_the_order() {
+    let json = Arc::new(Json::new());
+    for which in 0..4 {
+        let mut world = World::start();
+        world.near("bank", "web", which);
+        let snapshot = world.first(&json);
+        let proxies = [
+            sidecar("web-0", "bank", 0),
+            sidecar("web-1", "bank", 1),
+            sidecar("db-0", "shop", 110),
+        ];
+        let before = proxies.each_ref().map(|proxy| snapshot.generate(proxy, None));
+        world.pod("bank", "web", 3, 203, "web", true);
+        let snapshot = snapshot.next(world.loaded(), Arc::default());
+        let cold = world.first(&json);
+        for (proxy, before) in proxies.iter().zip(&before) {
+            let now = snapshot.generate(proxy, Some(before));
+            assert_eq!(
+                versions(&now),
+                versions(&cold.generate(proxy, None)),
+                "{which}, {}",
+                proxy.id
+            );
+        }
+    }
+}
+
+#[test]
 fn a_moved_endpoint_costs_its_endpoints_only() {
     let json = Arc::new(Json::new());
     let mut world = World::start();
@@ -241,7 +286,7 @@ fn change(world: &mut World, numbers: &mut Numbers) {
     let namespace = ["bank", "shop"][numbers.below(2)];
     let app = ["web", "db", "set"][numbers.below(3)];
     let pod = numbers.below(4);
-    match numbers.below(13) {
+    match numbers.below(14) {
         0..=3 => world.pod(namespace, app, pod, numbers.below(300), app, true),
         4 => world.pod(namespace, app, pod, numbers.below(300), "other", true),
         5 => world.pod(namespace, app, pod, numbers.below(300), app, false),
@@ -257,6 +302,7 @@ fn change(world: &mut World, numbers: &mut Numbers) {
         ),
         10 => world.subsets(namespace, app, [None, Some("v0")][numbers.below(2)]),
         11 => world.ejecting(namespace, app),
+        12 => world.near(namespace, app, numbers.below(4)),
         _ => {
             let mode = ["DISABLE", "STRICT"][numbers.below(2)];
             world.put(

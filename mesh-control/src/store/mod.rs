@@ -4,6 +4,7 @@
 //! one thing the oldest wins, then the first by name and namespace.
 
 pub mod change;
+pub mod delegate;
 pub mod endpoint;
 pub mod host;
 pub mod protocol;
@@ -128,9 +129,9 @@ impl Store {
             .map(|o| ((o.namespace().to_owned(), o.name().to_owned()), o.clone()))
             .collect();
         let rest = Rest {
-            client_labels: client_labels(&routings, &rules),
+            client_labels: client_labels(&routings, &rules, &mesh),
             asks_locality: rules::ask_locality(&rules, &mesh),
-            routings: Routings::build(routings),
+            routings: Routings::build(&routings, &mesh.default_virtual_service_export_to),
             rules: TrafficRules::build(rules),
             authentications: PeerAuthentications::build(authentications, &mesh.root_namespace),
             services,
@@ -421,8 +422,12 @@ fn services_of(
 }
 
 /// Labels of clients that VirtualServices and DestinationRules ask for.
-fn client_labels(routings: &[&Object<VirtualService>], rules: &[&Object<DestinationRule>]) -> BTreeSet<String> {
-    let mut out = BTreeSet::new();
+fn client_labels(
+    routings: &[&Object<VirtualService>],
+    rules: &[&Object<DestinationRule>],
+    mesh: &MeshConfig,
+) -> BTreeSet<String> {
+    let mut out = rules::failover_labels(rules, mesh);
     for routing in routings {
         let http = routing.spec.http.iter().flat_map(|r| &r.r#match);
         out.extend(http.flat_map(|m| m.source_labels.keys().cloned()));

@@ -3,17 +3,22 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use mesh_api::istio::{Object, VirtualService};
+use mesh_api::istio::{Object, ObjectMeta, VirtualService};
 use mesh_api::names;
 
+use super::delegate::{self, Delegates, Problem, Rule};
 use super::host;
 use super::rules::config_path;
 
 /// A VirtualService with its names completed.
 #[derive(Debug, Clone)]
 pub struct Routing {
-    /// The object.
+    /// The object, without its HTTP rules.
     pub object: Object<VirtualService>,
+    /// The HTTP rules, with those of delegates.
+    pub http: Vec<Rule>,
+    /// Delegates whose rules do not apply.
+    pub problems: Vec<Problem>,
     /// `hosts`, completed.
     pub hosts: Vec<String>,
     /// `gateways`, completed; `mesh` if there are none.
@@ -22,7 +27,7 @@ pub struct Routing {
 
 impl Routing {
     /// Completes an object's names.
-    pub fn of(object: &Object<VirtualService>) -> Self {
+    fn of(object: &Object<VirtualService>, delegates: &Delegates<'_>, default_export: &[String]) -> Self {
         let namespace = &object.meta.namespace;
         let gateways = if object.spec.gateways.is_empty() {
             vec![names::MESH_GATEWAY.to_owned()]
@@ -34,25 +39,46 @@ impl Routing {
                 .map(|g| host::resolve_gateway(g, namespace))
                 .collect()
         };
+        let (http, problems) = delegate::rules(object, delegates, default_export);
         Routing {
+            http,
+            problems,
             hosts: object.spec.hosts.iter().map(|h| host::resolve(h, namespace)).collect(),
             gateways,
-            object: object.clone(),
+            object: Object {
+                meta: object.meta.clone(),
+                spec: VirtualService {
+                    http: Vec::new(),
+                    ..object.spec.clone()
+                },
+            },
         }
+    }
+
+    /// The object in which a rule is written.
+    pub fn written_in<'a>(&'a self, rule: &'a Rule) -> &'a ObjectMeta {
+        rule.delegate.as_ref().unwrap_or(&self.object.meta)
     }
 
     /// `VirtualService shop/catalog`, for messages.
     pub fn name(&self) -> String {
-        format!(
-            "VirtualService {}/{}",
-            self.object.meta.namespace, self.object.meta.name
-        )
+        name(&self.object.meta)
     }
 
     /// What Istio's metadata calls the object.
     pub fn config(&self) -> String {
-        config_path("virtual-service", &self.object.meta)
+        config(&self.object.meta)
     }
+}
+
+/// `VirtualService shop/catalog`, for messages.
+pub fn name(meta: &ObjectMeta) -> String {
+    format!("VirtualService {}/{}", meta.namespace, meta.name)
+}
+
+/// What Istio's metadata calls a VirtualService.
+pub fn config(meta: &ObjectMeta) -> String {
+    config_path("virtual-service", meta)
 }
 
 /// All VirtualServices, oldest first, with the indices by which they are found.
@@ -68,10 +94,17 @@ pub struct Routings {
 }
 
 impl Routings {
-    /// Indexes; `objects` come oldest first.
-    pub fn build<'a>(objects: impl IntoIterator<Item = &'a Object<VirtualService>>) -> Self {
+    /// Indexes; `objects` come oldest first. Those without hosts are there for others to delegate to.
+    pub fn build(objects: &[&Object<VirtualService>], default_export: &[String]) -> Self {
+        let delegates = objects.iter().filter(|o| o.spec.hosts.is_empty());
+        let delegates: Delegates<'_> = delegates
+            .map(|o| ((o.meta.namespace.as_str(), o.meta.name.as_str()), *o))
+            .collect();
+        let roots = objects.iter().filter(|o| !o.spec.hosts.is_empty());
         let mut out = Routings {
-            all: objects.into_iter().map(|o| Arc::new(Routing::of(o))).collect(),
+            all: roots
+                .map(|object| Arc::new(Routing::of(object, &delegates, default_export)))
+                .collect(),
             ..Routings::default()
         };
         for (index, routing) in out.all.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! DestinationRules and PeerAuthentications in the form in which they are looked up.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use mesh_api::istio::{
@@ -24,28 +24,35 @@ pub fn config_path(kind: &str, meta: &ObjectMeta) -> String {
     )
 }
 
+/// Settings of load balancers in a rule, each with whether failing endpoints are ejected beside it.
+fn balancers(rule: &DestinationRule) -> impl Iterator<Item = (Option<&LoadBalancerSettings>, bool)> {
+    let subsets = rule.subsets.iter().filter_map(|s| s.traffic_policy.as_ref());
+    rule.traffic_policy.iter().chain(subsets).flat_map(|policy| {
+        let ports = policy.port_level_settings.iter();
+        let ports = ports.map(|p| (p.load_balancer.as_ref(), p.outlier_detection.is_some()));
+        let own = (policy.load_balancer.as_ref(), policy.outlier_detection.is_some());
+        std::iter::once(own).chain(ports)
+    })
+}
+
 /// Whether any of the rules, or the mesh's own setting, tells near endpoints from far ones. Priorities by locality are
 /// given only where failing endpoints are ejected, so ejection asks too.
 pub(super) fn ask_locality(rules: &[&Object<DestinationRule>], mesh: &MeshConfig) -> bool {
-    let asks = |balancer: Option<&LoadBalancerSettings>, ejects: bool| {
-        ejects || balancer.is_some_and(|b| b.locality_lb_setting.is_some())
-    };
-    let policies = rules.iter().flat_map(|r| {
-        let subsets = r.spec.subsets.iter().filter_map(|s| s.traffic_policy.as_ref());
-        r.spec.traffic_policy.iter().chain(subsets)
-    });
-    let by_rule = policies.into_iter().any(|policy| {
-        let ports = policy.port_level_settings.iter();
-        asks(policy.load_balancer.as_ref(), policy.outlier_detection.is_some())
-            || ports
-                .into_iter()
-                .any(|p| asks(p.load_balancer.as_ref(), p.outlier_detection.is_some()))
-    });
-    by_rule
-        || mesh
-            .locality_lb_setting
-            .as_ref()
-            .is_some_and(|s| !s.distribute.is_empty())
+    let mut balancers = rules.iter().flat_map(|r| balancers(&r.spec));
+    let by_mesh = mesh.locality_lb_setting.as_ref();
+    by_mesh.is_some_and(|s| !s.distribute.is_empty())
+        || balancers.any(|(own, ejects)| ejects || own.is_some_and(|b| b.locality_lb_setting.is_some()))
+}
+
+/// Labels of clients that decide which endpoints are near.
+pub(super) fn failover_labels(rules: &[&Object<DestinationRule>], mesh: &MeshConfig) -> BTreeSet<String> {
+    let balancers = rules.iter().flat_map(|r| balancers(&r.spec));
+    let settings = balancers.filter_map(|(own, _)| own?.locality_lb_setting.as_ref());
+    let keys = settings
+        .chain(&mesh.locality_lb_setting)
+        .flat_map(|s| &s.failover_priority);
+    // With a value the rule itself says what is near.
+    keys.filter(|key| !key.contains('=')).cloned().collect()
 }
 
 /// DestinationRules of one namespace for one host, merged.

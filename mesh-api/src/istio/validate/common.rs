@@ -258,6 +258,12 @@ pub(super) fn headers(at: &At<'_>, headers: Option<&Headers>, f: &mut Findings) 
             }
         }
         for (i, header) in operations.remove.iter().enumerate() {
+            if header.eq_ignore_ascii_case("host") {
+                f.error(
+                    &at.field("remove").index(i),
+                    "a request needs its host, which cannot be removed; set another one, or take this out",
+                );
+            }
             if !syntax::is_header_name(header) {
                 f.error(
                     &at.field("remove").index(i),

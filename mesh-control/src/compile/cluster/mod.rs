@@ -1,6 +1,10 @@
 //! Clusters: one for each service port and subset, those towards the proxy's own application, and the fixed ones.
 
+mod balance;
+mod misplaced;
+mod outlier;
 pub(super) mod policy;
+mod proxy_protocol;
 pub(super) mod tls;
 
 use std::time::Duration;
@@ -12,6 +16,7 @@ use mesh_api::names;
 use super::context::Context;
 use super::endpoint::assignment;
 use super::inbound::InboundPort;
+use super::locality;
 use super::pb::{
     Struct, ads, boolean, cluster, core, fields, istio_metadata, list, number, object, pack, socket_address, text, time,
 };
@@ -91,7 +96,6 @@ fn one_outbound(ctx: &Context<'_>, from: &Outbound<'_>, out: &mut Compiled) {
             .unwrap_or(ctx.store.mesh().connect_timeout.get()),
     );
     cluster.circuit_breakers = Some(policy.limits());
-    cluster.lb_policy = policy.lb_policy().into();
     cluster.upstream_connection_options = policy.keepalive(ctx.store.mesh());
 
     let labels = from.subset.map(|s| &s.labels);
@@ -110,13 +114,17 @@ fn one_outbound(ctx: &Context<'_>, from: &Outbound<'_>, out: &mut Compiled) {
         cluster.lb_policy = cluster::cluster::LbPolicy::ClusterProvided.into();
         DiscoveryType::OriginalDst
     } else {
+        balance::apply(&policy, &mut cluster);
+        outlier::apply(&policy, &mut cluster);
+        locality::apply(ctx, &policy, &mut cluster);
         match from.service.resolution {
             Resolution::Eds | Resolution::Passthrough => {
                 cluster.eds_cluster_config = Some(cluster::cluster::EdsClusterConfig {
                     eds_config: ads(),
                     service_name: name.clone(),
                 });
-                out.endpoints.insert(name.clone(), assignment(ctx, &name, endpoints));
+                out.endpoints
+                    .insert(name.clone(), assignment(ctx, &name, &policy, endpoints));
                 DiscoveryType::Eds
             }
             Resolution::StrictDns | Resolution::LogicalDns => {
@@ -128,7 +136,7 @@ fn one_outbound(ctx: &Context<'_>, from: &Outbound<'_>, out: &mut Compiled) {
                 .into();
                 cluster.dns_refresh_rate = time(ctx.store.mesh().dns_refresh_rate.get());
                 cluster.respect_dns_ttl = true;
-                cluster.load_assignment = assignment(ctx, &name, endpoints).message().ok();
+                cluster.load_assignment = assignment(ctx, &name, &policy, endpoints).message().ok();
                 if from.service.resolution == Resolution::StrictDns {
                     DiscoveryType::StrictDns
                 } else {
@@ -138,12 +146,14 @@ fn one_outbound(ctx: &Context<'_>, from: &Outbound<'_>, out: &mut Compiled) {
         }
     };
     cluster.cluster_discovery_type = discovery_type(discovery);
+    misplaced::report(ctx, from, &policy, discovery == DiscoveryType::OriginalDst);
 
     let http2 =
         from.port.protocol.is_http2() || (policy.upgrades_to_http2(ctx.store.mesh()) && !from.port.protocol.is_tcp());
     let transport = tls::transport(ctx, from, policy.tls, http2, discovery == DiscoveryType::OriginalDst);
     cluster.transport_socket = transport.socket;
     cluster.transport_socket_matches = transport.matches;
+    proxy_protocol::apply(&policy, &mut cluster);
     let mut options = upstream_http::HttpProtocolOptions {
         common_http_protocol_options: policy.http_common(),
         upstream_protocol_options: Some(if http2 {

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use mesh_api::istio::{
-    ClientTlsSettings, ConnectionPoolSettings, H2UpgradePolicy, LoadBalancerSettings, SimpleLb, Subset, TcpSettings,
-    TrafficPolicy,
+    ClientTlsSettings, ConnectionPoolSettings, ConsistentHashLb, H2UpgradePolicy, LoadBalancerSettings,
+    OutlierDetection, ProxyProtocol, RetryBudget, SimpleLb, Subset, TcpSettings, TrafficPolicy, TunnelSettings,
 };
 
 use mesh_api::mesh_config::{MeshConfig, MeshH2UpgradePolicy};
 
-use super::super::pb::{cluster, core, time, uint};
+use super::super::pb::{cluster, core, time, types, uint};
+use super::super::switch;
 use crate::store::rules::TrafficRule;
 
 /// What applies to one cluster.
@@ -17,7 +18,11 @@ use crate::store::rules::TrafficRule;
 pub(in super::super) struct Policy<'a> {
     pub(in super::super) load_balancer: Option<&'a LoadBalancerSettings>,
     pub(in super::super) pool: Option<&'a ConnectionPoolSettings>,
+    pub(in super::super) outlier: Option<&'a OutlierDetection>,
     pub(in super::super) tls: Option<&'a ClientTlsSettings>,
+    pub(in super::super) tunnel: Option<&'a TunnelSettings>,
+    pub(in super::super) proxy_protocol: Option<&'a ProxyProtocol>,
+    pub(in super::super) retry_budget: Option<&'a RetryBudget>,
 }
 
 impl<'a> Policy<'a> {
@@ -35,6 +40,10 @@ impl<'a> Policy<'a> {
     }
 
     fn lay_over(&mut self, part: &'a TrafficPolicy, port: u16) {
+        // Ports have none of these of their own.
+        self.tunnel = part.tunnel.as_ref().or(self.tunnel);
+        self.proxy_protocol = part.proxy_protocol.as_ref().or(self.proxy_protocol);
+        self.retry_budget = part.retry_budget.as_ref().or(self.retry_budget);
         let own = part
             .port_level_settings
             .iter()
@@ -43,11 +52,13 @@ impl<'a> Policy<'a> {
             // A port's settings take nothing from the policy around them.
             self.load_balancer = own.load_balancer.as_ref();
             self.pool = own.connection_pool.as_ref();
+            self.outlier = own.outlier_detection.as_ref();
             self.tls = own.tls.as_ref();
             return;
         }
         self.load_balancer = part.load_balancer.as_ref().or(self.load_balancer);
         self.pool = part.connection_pool.as_ref().or(self.pool);
+        self.outlier = part.outlier_detection.as_ref().or(self.outlier);
         self.tls = part.tls.as_ref().or(self.tls);
     }
 
@@ -69,18 +80,13 @@ impl<'a> Policy<'a> {
         self.simple() == Some(SimpleLb::Passthrough)
     }
 
-    fn simple(&self) -> Option<SimpleLb> {
+    pub(super) fn simple(&self) -> Option<SimpleLb> {
         self.load_balancer.and_then(|l| l.simple)
     }
 
-    pub(super) fn lb_policy(&self) -> cluster::cluster::LbPolicy {
-        use cluster::cluster::LbPolicy;
-        match self.simple() {
-            Some(SimpleLb::Random) => LbPolicy::Random,
-            Some(SimpleLb::RoundRobin) => LbPolicy::RoundRobin,
-            Some(SimpleLb::Passthrough) => LbPolicy::ClusterProvided,
-            Some(SimpleLb::LeastConn | SimpleLb::LeastRequest | SimpleLb::Unspecified) | None => LbPolicy::LeastRequest,
-        }
+    /// What chooses the endpoint by hash.
+    pub(in super::super) fn consistent_hash(&self) -> Option<&'a ConsistentHashLb> {
+        self.load_balancer.and_then(|l| l.consistent_hash.as_ref())
     }
 
     /// Limits; without any all are as high as can be, since Envoy's own defaults are low.
@@ -96,6 +102,7 @@ impl<'a> Policy<'a> {
                 max_pending_requests: set(http.map(|h| h.http1_max_pending_requests)),
                 max_requests: set(http.map(|h| h.http2_max_requests)),
                 max_retries: set(http.map(|h| h.max_retries)),
+                retry_budget: self.retry_budget.filter(|_| switch::RETRY_BUDGET).map(retry_budget),
                 track_remaining: true,
                 ..Default::default()
             }],
@@ -157,7 +164,29 @@ impl<'a> Policy<'a> {
                 .and_then(|h| u32::try_from(h.max_concurrent_streams).ok())
                 .filter(|n| *n > 0)
                 .and_then(uint),
+            connection_keepalive: http
+                .and_then(|h| h.http2_keepalive.as_ref())
+                .filter(|_| switch::KEEPALIVE)
+                .map(|k| core::KeepaliveSettings {
+                    interval: k.interval.and_then(|d| time(d.into())),
+                    timeout: k.timeout.and_then(|d| time(d.into())),
+                    ..Default::default()
+                }),
             ..Default::default()
         }
+    }
+}
+
+fn retry_budget(from: &RetryBudget) -> cluster::circuit_breakers::thresholds::RetryBudget {
+    cluster::circuit_breakers::thresholds::RetryBudget {
+        budget_percent: Some(types::Percent {
+            value: from.percent.unwrap_or(20.0),
+        }),
+        min_retry_concurrency: uint(match from.min_retry_concurrency {
+            0 => 3,
+            set => set,
+        }),
+        // Only what is active now counts; a window would be reported as without effect.
+        budget_interval: None,
     }
 }

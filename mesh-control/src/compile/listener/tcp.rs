@@ -1,20 +1,23 @@
 //! The TCP proxy filter, and Istio's filters before it.
 
-use std::time::Duration;
+use mesh_api::istio::TunnelSettings;
 
+use super::super::cluster::policy::Policy;
 use super::super::context::Context;
 use super::super::pb::{Any, Struct, fields, listener, pack, tcp_proxy, text, time, typed_struct};
+use super::super::route::hash;
+use super::super::switch;
 use super::access_log;
 
 /// Name of the network filter.
 const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
 
-/// The network filters of an opaque chain. Weights of 0 are left out by the caller.
+/// The network filters of an opaque chain to clusters with this policy. Weights of 0 are left out by the caller.
 pub(in super::super) fn proxy(
     ctx: &Context<'_>,
     stat_prefix: &str,
     clusters: &[(String, u32)],
-    idle_timeout: Option<Duration>,
+    policy: &Policy<'_>,
 ) -> Vec<listener::Filter> {
     use tcp_proxy::tcp_proxy::{ClusterSpecifier, WeightedCluster, weighted_cluster::ClusterWeight};
     let specifier = match clusters {
@@ -33,7 +36,9 @@ pub(in super::super) fn proxy(
     let proxy = tcp_proxy::TcpProxy {
         stat_prefix: stat_prefix.to_owned(),
         cluster_specifier: Some(specifier),
-        idle_timeout: idle_timeout.and_then(time),
+        idle_timeout: policy.tcp_idle_timeout().and_then(time),
+        hash_policy: hash::of_connection(policy).into_iter().collect(),
+        tunneling_config: policy.tunnel.filter(|_| switch::TUNNEL).map(tunnel),
         access_log: access_log::of_mesh(ctx),
         ..Default::default()
     };
@@ -44,6 +49,19 @@ pub(in super::super) fn proxy(
     };
     filters.push(filter(TCP_PROXY, pack(&proxy)));
     filters
+}
+
+/// The bytes inside an HTTP request, which a proxy on the way takes on to this host.
+fn tunnel(from: &TunnelSettings) -> tcp_proxy::tcp_proxy::TunnelingConfig {
+    let host = match from.target_host.parse::<std::net::Ipv6Addr>() {
+        Ok(v6) => format!("[{v6}]"),
+        Err(_) => from.target_host.clone(),
+    };
+    tcp_proxy::tcp_proxy::TunnelingConfig {
+        hostname: format!("{host}:{}", from.target_port),
+        use_post: from.protocol == "POST",
+        ..Default::default()
+    }
 }
 
 /// Who the peer is, and metrics. Network filters cannot be optional, so a plain Envoy must not be sent them.
@@ -68,5 +86,5 @@ fn filter(name: &str, config: Any) -> listener::Filter {
 
 /// To one cluster, under its own name in statistics.
 pub(in super::super) fn to(ctx: &Context<'_>, cluster: &str) -> Vec<listener::Filter> {
-    proxy(ctx, cluster, &[(cluster.to_owned(), 1)], None)
+    proxy(ctx, cluster, &[(cluster.to_owned(), 1)], &Policy::default())
 }

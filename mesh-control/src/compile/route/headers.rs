@@ -3,6 +3,7 @@
 use mesh_api::istio::{HeaderOperations, Headers};
 
 use super::super::pb::{core, route};
+use super::super::switch;
 
 /// Changes in Envoy's terms.
 pub(super) struct Changes<'a> {
@@ -51,6 +52,12 @@ fn is_authority(name: &str) -> bool {
     name.eq_ignore_ascii_case("host") || name.eq_ignore_ascii_case(":authority")
 }
 
+/// Whether a value has no operators in it that the proxy does not have: it would refuse the whole table for one. `%%` is a
+/// percent sign.
+pub(in super::super) fn can_be_sent(value: &str) -> bool {
+    switch::OPERATORS || !value.replace("%%", "").contains('%')
+}
+
 fn added(from: Option<&HeaderOperations>) -> Vec<core::HeaderValueOption> {
     use core::header_value_option::HeaderAppendAction;
     let Some(from) = from else { return Vec::new() };
@@ -66,16 +73,32 @@ fn added(from: Option<&HeaderOperations>) -> Vec<core::HeaderValueOption> {
     let set = from
         .set
         .iter()
-        .filter(|(name, _)| !is_authority(name))
+        .filter(|(name, value)| !is_authority(name) && can_be_sent(value))
         .map(|(n, v)| option(n, v, HeaderAppendAction::OverwriteIfExistsOrAdd));
     let add = from
         .add
         .iter()
-        .filter(|(name, _)| !is_authority(name))
+        .filter(|(name, value)| !is_authority(name) && can_be_sent(value))
         .map(|(n, v)| option(n, v, HeaderAppendAction::AppendIfExistsOrAdd));
     set.chain(add).collect()
 }
 
 fn removed(from: Option<&HeaderOperations>) -> Vec<String> {
     from.map(|f| f.remove.clone()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_with_operators_are_left_out() {
+        let operations = |value: &str| HeaderOperations {
+            set: [("x-a".to_owned(), value.to_owned())].into(),
+            ..Default::default()
+        };
+        assert_eq!(added(Some(&operations("100%%"))).len(), 1);
+        assert_eq!(added(Some(&operations("%REQ(x-b)%"))).len(), 0);
+        assert_eq!(added(Some(&operations("100%"))).len(), 0);
+    }
 }

@@ -2,7 +2,8 @@
 
 mod action;
 pub(super) mod filters;
-mod headers;
+pub(super) mod hash;
+pub(super) mod headers;
 mod matching;
 pub(super) mod retry;
 pub(super) mod rule;
@@ -10,6 +11,7 @@ mod sidecar;
 
 use mesh_api::names;
 
+use super::cluster::policy::Policy;
 use super::context::Context;
 use super::pb::{UInt32Value, ZERO, off, route};
 use crate::store::service::Service;
@@ -69,7 +71,9 @@ pub(super) fn to_service(ctx: &Context<'_>, service: &Service, port: u16) -> rou
     let cluster = names::outbound_cluster(port, "", &service.host);
     let mut route = to_cluster(DEFAULT, &cluster, format!("{}:{port}/*", service.host));
     if let Some(route::route::Action::Route(forward)) = &mut route.action {
-        forward.retry_policy = retry::policy(ctx, None);
+        let hash = hash::of_request(&Policy::of(ctx.rule(service), port, None));
+        forward.retry_policy = retry::policy(ctx, None, hash.is_some());
+        forward.hash_policy = hash.into_iter().collect();
     }
     route
 }

@@ -1,11 +1,13 @@
 //! Retry policies.
 
 use mesh_api::envoy::pb::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
+use mesh_api::envoy::pb::envoy::extensions::retry::priority::previous_priorities::v3::PreviousPrioritiesConfig;
 use mesh_api::istio::HttpRetry;
 use mesh_api::mesh_config::MeshConfig;
 
 use super::super::context::Context;
 use super::super::pb::{pack, route, time, uint};
+use super::super::switch;
 
 /// Conditions without a word from anybody.
 const DEFAULT_ON: &str = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes";
@@ -36,9 +38,17 @@ pub(in super::super) fn inbound_policy() -> route::RetryPolicy {
     }
 }
 
-/// The policy of a rule, else the mesh's own, else Istio's default; `None` when it turns retries off.
-pub(super) fn policy(ctx: &Context<'_>, from: Option<&HttpRetry>) -> Option<route::RetryPolicy> {
-    said(ctx.store.mesh(), from)
+/// The policy of a rule, else the mesh's own, else Istio's default; `None` when it turns retries off. `hashed`: what is in
+/// the request decides which endpoint it goes to, so that a retry goes there again.
+pub(super) fn policy(ctx: &Context<'_>, from: Option<&HttpRetry>, hashed: bool) -> Option<route::RetryPolicy> {
+    let mesh = ctx.store.mesh();
+    let mut policy = said(mesh, from)?;
+    let wanted = from.or(mesh.default_http_retry_policy.as_ref());
+    if hashed && wanted.and_then(|r| r.retry_ignore_previous_hosts) != Some(true) {
+        policy.retry_host_predicate.clear();
+        policy.host_selection_retry_max_attempts = 0;
+    }
+    Some(policy)
 }
 
 fn said(mesh: &MeshConfig, from: Option<&HttpRetry>) -> Option<route::RetryPolicy> {
@@ -55,6 +65,9 @@ fn said(mesh: &MeshConfig, from: Option<&HttpRetry>) -> Option<route::RetryPolic
     if from.retry_ignore_previous_hosts == Some(false) {
         policy.retry_host_predicate.clear();
         policy.host_selection_retry_max_attempts = 0;
+    }
+    if switch::RETRY_PRIORITY && from.retry_remote_localities == Some(true) {
+        policy.retry_priority = Some(previous_priorities());
     }
     policy.retry_back_off = from.backoff.map(|base| route::retry_policy::RetryBackOff {
         base_interval: time(base.into()),
@@ -86,6 +99,16 @@ fn previous_hosts() -> route::retry_policy::RetryHostPredicate {
         config_type: Some(route::retry_policy::retry_host_predicate::ConfigType::TypedConfig(
             pack(&PreviousHostsPredicate {}),
         )),
+    }
+}
+
+/// After two tries the priorities that they went to are left out, and with them the localities.
+fn previous_priorities() -> route::retry_policy::RetryPriority {
+    route::retry_policy::RetryPriority {
+        name: "envoy.retry_priorities.previous_priorities".to_owned(),
+        config_type: Some(route::retry_policy::retry_priority::ConfigType::TypedConfig(pack(
+            &PreviousPrioritiesConfig { update_frequency: 2 },
+        ))),
     }
 }
 

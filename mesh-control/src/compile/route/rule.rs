@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use mesh_api::istio::{Destination, HttpMatchRequest, HttpRoute, Percent};
+use mesh_api::istio::{Destination, HttpMatchRequest, HttpRoute, ObjectMeta, Percent};
 use mesh_api::names;
 
+use super::super::cluster::policy::Policy;
 use super::super::context::Context;
 use super::super::pb::{ZERO, uint};
 use super::super::pb::{always, core, fraction, origin, route, time};
+use super::super::switch;
 use super::headers::Changes;
-use super::{action, filters, matching, retry};
+use super::{action, filters, hash, matching, retry};
 use crate::store::host;
-use crate::store::routing::Routing;
-use crate::store::service::Service;
+use crate::store::routing::{self, Routing};
 use crate::store::workload::selects;
 
 /// Where the traffic comes from that rules are looked up for.
@@ -28,17 +29,18 @@ pub(in super::super) struct Source<'a> {
 /// The routes of a VirtualService, up to the first that takes everything.
 pub(in super::super) fn routes(ctx: &Context<'_>, routing: &Routing, source: &Source<'_>) -> Vec<route::Route> {
     let mut routes = Vec::new();
-    for (index, rule) in routing.object.spec.http.iter().enumerate() {
+    for (field, message) in &routing.problems {
+        ctx.warn(routing.name(), field, message);
+    }
+    for rule in &routing.http {
         let at = At {
             ctx,
-            routing,
+            meta: routing.written_in(rule),
             source,
-            rule,
-            field: format!("spec.http[{index}]"),
+            rule: &rule.route,
+            field: &rule.field,
         };
-        if rule.delegate.is_some() {
-            continue;
-        }
+        let rule = &rule.route;
         if rule.r#match.is_empty() {
             routes.extend(at.route(None));
         }
@@ -60,17 +62,18 @@ pub(in super::super) fn routes(ctx: &Context<'_>, routing: &Routing, source: &So
 /// One rule of one VirtualService.
 pub(super) struct At<'a, 'c> {
     pub(super) ctx: &'a Context<'c>,
-    routing: &'a Routing,
+    /// The object in which it is written.
+    meta: &'a ObjectMeta,
     source: &'a Source<'a>,
     rule: &'a HttpRoute,
     /// Path of the rule in the object.
-    field: String,
+    field: &'a str,
 }
 
-impl At<'_, '_> {
+impl<'c> At<'_, 'c> {
     pub(super) fn warn(&self, field: &str, message: impl Into<String>) {
         self.ctx
-            .warn(self.routing.name(), format!("{}.{field}", self.field), message);
+            .warn(routing::name(self.meta), format!("{}.{field}", self.field), message);
     }
 
     /// Conditions that are known before any request comes.
@@ -87,7 +90,7 @@ impl At<'_, '_> {
             );
             return false;
         }
-        let namespace = &self.routing.object.meta.namespace;
+        let namespace = &self.meta.namespace;
         from_here(
             self.ctx,
             self.source,
@@ -103,7 +106,11 @@ impl At<'_, '_> {
         let mut out = route::Route {
             name: name(rule, condition),
             r#match: Some(condition.map_or_else(matching::everything, matching::request)),
-            metadata: origin(&self.routing.config()),
+            metadata: origin(&routing::config(self.meta)),
+            stat_prefix: condition
+                .filter(|_| switch::STAT_PREFIX)
+                .map(|c| c.stat_prefix.clone())
+                .unwrap_or_default(),
             ..Default::default()
         };
         Changes::of(rule.headers.as_ref()).apply_to_route(&mut out);
@@ -138,7 +145,6 @@ impl At<'_, '_> {
         let mut forward = route::RouteAction {
             timeout,
             max_grpc_timeout: timeout,
-            retry_policy: retry::policy(self.ctx, rule.retries.as_ref()),
             ..Default::default()
         };
         let mut authority = Changes::of(rule.headers.as_ref()).authority().map(str::to_owned);
@@ -155,25 +161,29 @@ impl At<'_, '_> {
             .enumerate()
             .filter(|(_, d)| d.weight > 0 || rule.route.len() == 1)
             .collect();
+        let targets: Vec<Target<'_>> = weighted
+            .iter()
+            .map(|(index, d)| self.target(&d.destination, &format!("route[{index}].destination")))
+            .collect();
         use route::route_action::ClusterSpecifier;
-        forward.cluster_specifier = Some(match weighted.as_slice() {
-            [] => {
+        forward.cluster_specifier = Some(match (weighted.as_slice(), targets.as_slice()) {
+            ([], _) | (_, []) => {
                 self.warn("route", "all weights are 0; give one destination a weight");
                 return None;
             }
-            [(index, only)] => {
+            ([(_, only)], [target]) => {
                 let changes = Changes::of(only.headers.as_ref());
                 changes.apply_to_route(out);
                 authority = changes.authority().map(str::to_owned).or(authority);
-                ClusterSpecifier::Cluster(self.cluster(&only.destination, &format!("route[{index}].destination")))
+                ClusterSpecifier::Cluster(target.cluster.clone())
             }
-            several => ClusterSpecifier::WeightedClusters(route::WeightedCluster {
+            (several, targets) => ClusterSpecifier::WeightedClusters(route::WeightedCluster {
                 clusters: several
                     .iter()
-                    .map(|(index, d)| {
-                        let field = format!("route[{index}].destination");
+                    .zip(targets)
+                    .map(|((_, d), target)| {
                         let mut weight = route::weighted_cluster::ClusterWeight {
-                            name: self.cluster(&d.destination, &field),
+                            name: target.cluster.clone(),
                             weight: uint(u32::try_from(d.weight).unwrap_or_default()),
                             ..Default::default()
                         };
@@ -184,6 +194,10 @@ impl At<'_, '_> {
                 ..Default::default()
             }),
         });
+        // A request has one hash, whatever destination the weights give it.
+        let hash = targets.iter().find_map(|t| hash::of_request(&t.policy));
+        forward.retry_policy = retry::policy(self.ctx, rule.retries.as_ref(), hash.is_some());
+        forward.hash_policy = hash.into_iter().collect();
         forward.host_rewrite_specifier = authority.map(route::route_action::HostRewriteSpecifier::HostRewriteLiteral);
         Some(forward)
     }
@@ -206,7 +220,7 @@ impl At<'_, '_> {
             .chain(several)
             .filter(|(_, share, _)| *share != Some(0.0))
             .map(|(destination, share, field)| route::route_action::RequestMirrorPolicy {
-                cluster: self.cluster(destination, &field),
+                cluster: self.target(destination, &field).cluster,
                 runtime_fraction: Some(core::RuntimeFractionalPercent {
                     default_value: Some(share.map_or_else(always, fraction)),
                     ..Default::default()
@@ -217,9 +231,9 @@ impl At<'_, '_> {
             .collect()
     }
 
-    fn cluster(&self, destination: &Destination, field: &str) -> String {
+    fn target(&self, destination: &Destination, field: &str) -> Target<'c> {
         let full = format!("{}.{field}", self.field);
-        cluster(self.ctx, self.routing, destination, self.source.port, &full)
+        target(self.ctx, self.meta, destination, self.source.port, &full)
     }
 
     /// What the route is called in traces.
@@ -238,7 +252,7 @@ impl At<'_, '_> {
         {
             return format!("{}:{}{path}", cluster.host, cluster.port);
         }
-        format!("{}:{}{path}", self.routing.object.meta.name, self.source.port)
+        format!("{}:{}{path}", self.meta.name, self.source.port)
     }
 }
 
@@ -258,21 +272,31 @@ pub(in super::super) fn from_here(
     gateway && selects(labels, ctx.labels) && (source_namespace.is_empty() || source_namespace == ctx.namespace)
 }
 
-/// The cluster that a destination means. What does not exist is reported, and the cluster is named all the same: Envoy
-/// answers 503 then, as it would for a service that goes away later.
-pub(in super::super) fn cluster(
-    ctx: &Context<'_>,
-    routing: &Routing,
+/// What a destination means.
+pub(in super::super) struct Target<'a> {
+    /// Name of its cluster.
+    pub(in super::super) cluster: String,
+    /// The policy of that cluster.
+    pub(in super::super) policy: Policy<'a>,
+}
+
+/// The cluster that a destination means, in the object `meta`. What does not exist is reported, and the cluster is named all
+/// the same: Envoy answers 503 then, as it would for a service that goes away later.
+pub(in super::super) fn target<'a>(
+    ctx: &Context<'a>,
+    meta: &ObjectMeta,
     destination: &Destination,
     listener_port: u16,
     field: &str,
-) -> String {
-    let host = host::resolve(&destination.host, &routing.object.meta.namespace);
+) -> Target<'a> {
+    let host = host::resolve(&destination.host, &meta.namespace);
     let service = ctx.service(&host);
     let named = destination.port.as_ref().and_then(|p| u16::try_from(p.number).ok());
     let sole = service.filter(|s| s.ports.len() == 1).and_then(|s| s.ports.first());
     let port = named.or(sole.map(|p| p.number)).unwrap_or(listener_port);
-    let warn = |part: &str, message: String| ctx.warn(routing.name(), format!("{field}.{part}"), message);
+    let warn = |part: &str, message: String| ctx.warn(routing::name(meta), format!("{field}.{part}"), message);
+    let rule = service.and_then(|s| ctx.rule(s));
+    let subset = rule.and_then(|r| r.subsets.iter().find(|s| s.name == destination.subset));
     match service {
         None => warn(
             "host",
@@ -292,7 +316,7 @@ pub(in super::super) fn cluster(
                     ),
                 );
             }
-            if !destination.subset.is_empty() && !has_subset(ctx, service, &destination.subset) {
+            if !destination.subset.is_empty() && subset.is_none() {
                 warn(
                     "subset",
                     format!(
@@ -303,12 +327,10 @@ pub(in super::super) fn cluster(
             }
         }
     }
-    names::outbound_cluster(port, &destination.subset, &host)
-}
-
-fn has_subset(ctx: &Context<'_>, service: &Service, subset: &str) -> bool {
-    ctx.rule(service)
-        .is_some_and(|rule| rule.subsets.iter().any(|s| s.name == subset))
+    Target {
+        cluster: names::outbound_cluster(port, &destination.subset, &host),
+        policy: Policy::of(rule, port, subset),
+    }
 }
 
 fn name(rule: &HttpRoute, condition: Option<&HttpMatchRequest>) -> String {

@@ -101,7 +101,7 @@ fn without_service<'a>(
 }
 
 fn has_http(routing: &Routing) -> bool {
-    !routing.object.spec.http.is_empty()
+    !routing.http.is_empty()
 }
 
 /// Virtual hosts, each domain in one of them only: Envoy refuses a table that has one twice.

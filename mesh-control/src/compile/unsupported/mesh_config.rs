@@ -3,6 +3,7 @@
 use mesh_api::mesh_config::{MeshConfig, MeshOutboundMode};
 use serde_json::Value;
 
+use super::super::switch;
 use super::Warning;
 
 /// Fields of the mesh configuration that are in force: read here, by the proxies' agents, or by the certificate authority.
@@ -27,6 +28,7 @@ const MESH_CONFIG: &[&str] = &[
     "rootNamespace",
     "dnsRefreshRate",
     "h2UpgradePolicy",
+    "localityLbSetting",
     "pathNormalization",
     "defaultHttpRetryPolicy",
     "enablePrometheusMerge",
@@ -40,9 +42,14 @@ pub fn unsupported_mesh(mesh: &MeshConfig) -> Vec<Warning> {
     };
     let defaults = as_map(&MeshConfig::default());
     let retries = mesh.default_http_retry_policy.as_ref();
-    let remote = retries.and_then(|r| r.retry_remote_localities).is_some();
+    let remote = !switch::RETRY_PRIORITY && retries.and_then(|r| r.retry_remote_localities).is_some();
+    let near = mesh.locality_lb_setting.as_ref();
+    let shares = !switch::LOCALITY_WEIGHTS && near.is_some_and(|s| !s.distribute.is_empty());
+    let order = !switch::OUTLIER && mesh.locality_lb_setting != MeshConfig::default().locality_lb_setting;
     let outbound = &mesh.outbound_traffic_policy;
     let inside = [
+        (shares, "localityLbSetting.distribute"),
+        (order, "localityLbSetting"),
         (remote, "defaultHttpRetryPolicy.retryRemoteLocalities"),
         (outbound.tls_settings.is_some(), "outboundTrafficPolicy.tlsSettings"),
     ];

@@ -145,25 +145,31 @@ mod tests {
         let spec = json!({
             "host": "c",
             "trafficPolicy": {
-                "loadBalancer": {"simple": "RANDOM", "localityLbSetting": {"enabled": true}},
-                "outlierDetection": {"interval": "5s"},
-                "portLevelSettings": [{"port": {"number": 80}, "outlierDetection": {"interval": "5s"}}],
+                "loadBalancer": {"simple": "RANDOM", "zoneAwareLbSetting": {"enabled": true}, "warmup": {"duration": "5s"}},
+                "outlierDetection": {"interval": "5s", "outlierDetectionHttpErrorCodes": [429]},
+                "retryBudget": {"percent": 10, "budgetInterval": "5s"},
+                "portLevelSettings": [{"port": {"number": 80}, "tls": {"mode": "SIMPLE", "caCrl": "/crl"}}],
             },
-            "subsets": [{"name": "v1", "labels": {"version": "v1"}, "trafficPolicy": {"loadBalancer": {"consistentHash": {"useSourceIp": true}}}}],
+            "subsets": [{"name": "v1", "labels": {"version": "v1"}, "trafficPolicy": {"loadBalancer": {"backendUtilization": {}}}}],
         });
         assert_eq!(
             reported(Kind::DestinationRule, spec),
             [
-                "spec.trafficPolicy.loadBalancer.localityLbSetting",
-                "spec.trafficPolicy.outlierDetection",
-                "spec.trafficPolicy.portLevelSettings[0].outlierDetection",
-                "spec.subsets[0].trafficPolicy.loadBalancer.consistentHash",
+                "spec.trafficPolicy.loadBalancer.zoneAwareLbSetting",
+                "spec.trafficPolicy.outlierDetection.outlierDetectionHttpErrorCodes[0]",
+                "spec.trafficPolicy.portLevelSettings[0].tls.caCrl",
+                "spec.trafficPolicy.retryBudget.budgetInterval",
+                "spec.subsets[0].trafficPolicy.loadBalancer.backendUtilization",
+                "spec.trafficPolicy.loadBalancer.warmup",
             ]
         );
-        let spec = json!({"hosts": ["c"], "http": [{"match": [{"uri": {"prefix": "/"}, "statPrefix": "x"}], "route": [{"destination": {"host": "c"}}]}]});
+        let spec = json!({"hosts": ["c"], "http": [{"headers": {"request": {"set": {"x-a": "%REQ(x-b)%", "x-b": "100%%"}}}, "route": [{"destination": {"host": "c"}}]}], "tcp": [{"match": [{"sourceSubnet": "10.0.0.0/8"}], "route": [{"destination": {"host": "c"}}]}]});
         assert_eq!(
             reported(Kind::VirtualService, spec),
-            ["spec.http[0].match[0].statPrefix"]
+            [
+                "spec.tcp[0].match[0].sourceSubnet",
+                "spec.http[0].headers.request.set.x-a",
+            ]
         );
     }
 

@@ -1,8 +1,10 @@
 //! VirtualServices.
 
-use mesh_api::istio::VirtualService;
+use mesh_api::istio::{Headers, VirtualService};
 
-use super::{Warning, fields, of_list};
+use super::super::route::headers::can_be_sent;
+use super::super::switch;
+use super::{Use, Warning, fields, of_list};
 
 const VIRTUAL_SERVICE: &[&str] = &[
     "hosts",
@@ -22,6 +24,7 @@ const VIRTUAL_SERVICE: &[&str] = &[
     "http[].match[].sourceNamespace",
     "http[].match[].gateways",
     "http[].match[].ignoreUriCase",
+    "http[].delegate",
     "http[].route",
     "http[].redirect",
     "http[].directResponse",
@@ -54,6 +57,50 @@ const VIRTUAL_SERVICE: &[&str] = &[
     "tcp[].route",
 ];
 
+/// Those that are read if the proxy acts on them.
+const SWITCHED: &[(bool, &str)] = &[
+    (switch::STAT_PREFIX, "http[].match[].statPrefix"),
+    (switch::RETRY_PRIORITY, "http[].retries.retryRemoteLocalities"),
+];
+
 pub(super) fn report(name: &str, spec: &VirtualService) -> Vec<Warning> {
-    fields(name, spec, |path| of_list(VIRTUAL_SERVICE, path))
+    let mut found = unread(name, spec);
+    for (index, rule) in spec.http.iter().enumerate() {
+        let field = format!("spec.http[{index}]");
+        operators(name, &format!("{field}.headers"), rule.headers.as_ref(), &mut found);
+        for (number, destination) in rule.route.iter().enumerate() {
+            let field = format!("{field}.route[{number}].headers");
+            operators(name, &field, destination.headers.as_ref(), &mut found);
+        }
+    }
+    found
+}
+
+/// Values of headers that are left out.
+fn operators(name: &str, field: &str, headers: Option<&Headers>, found: &mut Vec<Warning>) {
+    let sides = headers.map(|h| [("request", &h.request), ("response", &h.response)]);
+    for (side, operations) in sides.into_iter().flatten() {
+        let Some(operations) = operations else { continue };
+        for (action, map) in [("set", &operations.set), ("add", &operations.add)] {
+            for (header, value) in map.iter().filter(|(_, value)| !can_be_sent(value)) {
+                found.push(Warning {
+                    object: name.to_owned(),
+                    field: format!("{field}.{side}.{action}.{header}"),
+                    message: format!(
+                        "{value:?}: operators are not in force yet, so the header stays as it is; write %% for a percent sign"
+                    ),
+                });
+            }
+        }
+    }
+}
+
+fn unread(name: &str, spec: &VirtualService) -> Vec<Warning> {
+    fields(name, spec, |path| {
+        if SWITCHED.iter().any(|(acts, known)| *acts && *known == path) {
+            Use::All
+        } else {
+            of_list(VIRTUAL_SERVICE, path)
+        }
+    })
 }

@@ -203,6 +203,11 @@ fn http_rules() {
             "no header name",
         ),
         (
+            "headers: {request: {remove: [x-a, Host]}}",
+            ".headers.request.remove[1]",
+            "needs its host",
+        ),
+        (
             "headers: {response: {remove: ['']}}",
             ".headers.response.remove[0]",
             "no header name",
