@@ -39,7 +39,7 @@ pub(crate) struct Data {
     /// Whom to compare with.
     #[arg(long, value_delimiter = ',', default_value = "envoy,nginx,haproxy")]
     peer: Vec<Rival>,
-    /// Only the main cases, short and once: under two minutes.
+    /// Only the main cases, short and once: about four minutes.
     #[arg(long)]
     quick: bool,
     /// Only cases whose name contains one of these.
