@@ -1,6 +1,7 @@
 //! The types that every part of Ferromesh shares.
 //!
 //! - [`names`]: cluster, listener and SPIFFE names, ports, labels and annotations, in one place.
+//! - [`proxy_fields`]: which fields of `ProxyConfig` are in force.
 //! - [`envoy`]: Envoy's v3 messages, their proto3 JSON form, and canonical bytes (feature `envoy`).
 //! - [`ca`], [`nds`]: Istio's certificate service and name table (feature `envoy`).
 //! - `istio`, `k8s`, `mesh_config`: the objects that users write (feature `istio`).
@@ -8,6 +9,7 @@
 //! Architecture invariant: no tokio, no sockets, no Kubernetes client in this crate.
 
 pub mod names;
+pub mod proxy_fields;
 
 #[cfg(feature = "envoy")]
 pub mod envoy;

@@ -59,6 +59,12 @@ impl Json {
         }
     }
 
+    /// The one of this process, made when it is first wanted and kept. For the control plane: a proxy drops its own.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Json> = OnceLock::new();
+        SHARED.get_or_init(Json::new)
+    }
+
     pub(super) fn plans(&self) -> &Plans {
         self.plans.get_or_init(|| Plans::of_pool(&self.pool))
     }

@@ -1,10 +1,13 @@
 //! Envoy's v3 API: messages (from `envoy-types`), their JSON form ([`json`]), canonical bytes ([`canonical`]), the
-//! names of their fields ([`fields`]), those of them that mesh-proxy implements ([`supported`]), and free-form values
-//! ([`value`]).
+//! names of their fields ([`fields`]), those of them that mesh-proxy implements ([`supported`]), format strings ([`format`]),
+//! patches ([`patch`]), and free-form values ([`value`]).
 
 pub mod canonical;
 pub mod fields;
+pub mod format;
 pub mod json;
+#[cfg(feature = "istio")]
+pub mod patch;
 pub mod supported;
 pub mod value;
 

@@ -403,14 +403,27 @@ impl MeshConfig {
         }
         validate_providers(&self.extension_providers, &At::root("extensionProviders"), &mut f);
         self.default_config.check(&At::root("defaultConfig"), &mut f);
-        for (name, set) in [
-            ("certificates", !self.certificates.is_empty()),
-            ("verifyCertificateAtClient", self.verify_certificate_at_client.is_some()),
-            ("defaultTrafficPolicy", self.default_traffic_policy.is_some()),
-            ("serviceEntryVisibility", self.service_entry_visibility.is_some()),
+        let deprecated = "is deprecated and has no effect, as in Istio; remove it";
+        for (name, set, why) in [
+            ("certificates", !self.certificates.is_empty(), deprecated),
+            (
+                "verifyCertificateAtClient",
+                self.verify_certificate_at_client.is_some(),
+                deprecated,
+            ),
+            (
+                "defaultTrafficPolicy",
+                self.default_traffic_policy.is_some(),
+                "is not supported; write a DestinationRule for the host *.local in the root namespace",
+            ),
+            (
+                "serviceEntryVisibility",
+                self.service_entry_visibility.is_some(),
+                "is not supported; write exportTo in the ServiceEntries",
+            ),
         ] {
             if set {
-                f.warning(&At::root(name), "is not supported; it has no effect");
+                f.warning(&At::root(name), why);
             }
         }
         f.0

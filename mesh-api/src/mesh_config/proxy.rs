@@ -398,7 +398,8 @@ impl ProxyConfig {
             ),
         ] {
             if set {
-                f.warning(&at.field(name), "is not supported; it has no effect");
+                let why = crate::proxy_fields::without_effect(name);
+                f.warning(&at.field(name), why.unwrap_or("is not supported; it has no effect"));
             }
         }
     }

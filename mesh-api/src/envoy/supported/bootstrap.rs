@@ -40,8 +40,8 @@ pub(super) fn bootstrap(message: &str) -> Option<&'static [&'static str]> {
             "outlier_detection",
             "enable_deferred_cluster_creation",
         ],
-        "envoy.config.bootstrap.v3.ClusterManager.OutlierDetection"
-        | "envoy.config.metrics.v3.StatsConfig"
+        "envoy.config.bootstrap.v3.ClusterManager.OutlierDetection" => &["event_log_path"],
+        "envoy.config.metrics.v3.StatsConfig"
         | "envoy.config.bootstrap.v3.Watchdog"
         | "envoy.config.bootstrap.v3.Watchdogs"
         | "envoy.config.bootstrap.v3.LayeredRuntime"

@@ -159,7 +159,8 @@ fn refusal(path: &str, message: &str) -> Refused {
 mod tests {
     use super::*;
     use crate::envoy::pack;
-    use crate::envoy::pb::envoy::config::cluster::v3::{Cluster, OutlierDetection};
+    use crate::envoy::pb::envoy::config::cluster::v3::Cluster;
+    use crate::envoy::pb::envoy::config::endpoint::v3::UpstreamLocalityStats;
     use crate::envoy::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter};
     use crate::envoy::pb::envoy::extensions::filters::network::tcp_proxy::v3::{TcpProxy, tcp_proxy};
 
@@ -176,9 +177,9 @@ mod tests {
             ..Cluster::default()
         };
         assert_eq!(paths(CLUSTER, &cluster.encode_to_vec()), Vec::<String>::new());
-        cluster.health_checks.push(Default::default());
-        cluster.health_checks.push(Default::default());
-        assert_eq!(paths(CLUSTER, &cluster.encode_to_vec()), ["health_checks"]);
+        cluster.filters.push(Default::default());
+        cluster.filters.push(Default::default());
+        assert_eq!(paths(CLUSTER, &cluster.encode_to_vec()), ["filters"]);
     }
 
     #[test]
@@ -195,7 +196,7 @@ mod tests {
         };
         let listener = Listener {
             filter_chains: vec![FilterChain {
-                filters: vec![of(pack(&OutlierDetection::default())), of(pack(&proxy))],
+                filters: vec![of(pack(&UpstreamLocalityStats::default())), of(pack(&proxy))],
                 ..FilterChain::default()
             }],
             ..Listener::default()

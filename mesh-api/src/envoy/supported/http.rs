@@ -82,6 +82,20 @@ pub(super) fn http(message: &str) -> Option<&'static [&'static str]> {
         "envoy.extensions.filters.http.fault.v3.HTTPFault" => {
             &["delay", "abort", "filter_metadata", "disable_downstream_cluster_stats"]
         }
+        "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit" => &[
+            "stat_prefix",
+            "status",
+            "token_bucket",
+            "filter_enabled",
+            "filter_enforced",
+            "response_headers_to_add",
+            "rate_limited_as_resource_exhausted",
+        ],
+        "envoy.type.v3.HttpStatus" | "envoy.type.v3.TokenBucket" => ALL,
+        "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
+        | "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute" => &["mutations"],
+        "envoy.extensions.filters.http.header_mutation.v3.Mutations" => &["request_mutations", "response_mutations"],
+        "envoy.config.common.mutation_rules.v3.HeaderMutation" => &["remove", "append"],
         "envoy.extensions.filters.common.fault.v3.FaultDelay" => &["fixed_delay", "percentage"],
         "envoy.extensions.filters.http.fault.v3.FaultAbort" => &["http_status", "grpc_status", "percentage"],
         "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig" => ALL,
@@ -103,7 +117,9 @@ pub(super) fn http(message: &str) -> Option<&'static [&'static str]> {
             "initial_stream_window_size",
             "initial_connection_window_size",
             "allow_connect",
+            "connection_keepalive",
         ],
+        "envoy.config.core.v3.KeepaliveSettings" => &["interval", "timeout"],
         "envoy.config.accesslog.v3.AccessLog" => &["name", "filter", "typed_config"],
         "envoy.config.accesslog.v3.AccessLogFilter" => &["response_flag_filter"],
         "envoy.config.accesslog.v3.ResponseFlagFilter" => &["flags"],

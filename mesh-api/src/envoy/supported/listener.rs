@@ -72,7 +72,12 @@ pub(super) fn listener(message: &str) -> Option<&'static [&'static str]> {
             "idle_timeout",
             "access_log",
             "max_connect_attempts",
+            "hash_policy",
+            "tunneling_config",
         ],
+        "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.TunnelingConfig" => &["hostname"],
+        "envoy.type.v3.HashPolicy" => &["source_ip"],
+        "envoy.type.v3.HashPolicy.SourceIp" => ALL,
         "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster" => &["clusters"],
         "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight" => &["name", "weight"],
         // Istio's own network filters: `protocol` and what statistics are named by.

@@ -28,6 +28,7 @@ pub(super) fn route(message: &str) -> Option<&'static [&'static str]> {
             "response_headers_to_remove",
             "include_request_attempt_count",
             "retry_policy",
+            "hedge_policy",
             "metadata",
         ],
         "envoy.config.route.v3.Route" => &[
@@ -73,6 +74,8 @@ pub(super) fn route(message: &str) -> Option<&'static [&'static str]> {
             "timeout",
             "idle_timeout",
             "retry_policy",
+            "hedge_policy",
+            "hash_policy",
             "request_mirror_policies",
             "max_grpc_timeout",
             "upgrade_configs",
@@ -92,7 +95,8 @@ pub(super) fn route(message: &str) -> Option<&'static [&'static str]> {
             "terminal",
         ],
         "envoy.config.route.v3.RouteAction.HashPolicy.Header" => &["header_name"],
-        "envoy.config.route.v3.RouteAction.HashPolicy.Cookie" => &["name", "ttl", "path"],
+        "envoy.config.route.v3.RouteAction.HashPolicy.Cookie" => &["name", "ttl", "path", "attributes"],
+        "envoy.config.route.v3.RouteAction.HashPolicy.CookieAttribute" => ALL,
         "envoy.config.route.v3.RouteAction.HashPolicy.ConnectionProperties"
         | "envoy.config.route.v3.RouteAction.HashPolicy.QueryParameter" => ALL,
         "envoy.config.route.v3.WeightedCluster" => &["clusters", "total_weight", "runtime_key_prefix"],
@@ -113,6 +117,7 @@ pub(super) fn route(message: &str) -> Option<&'static [&'static str]> {
             "host_selection_retry_max_attempts",
             "retriable_status_codes",
             "retriable_headers",
+            "retry_priority",
             "retry_back_off",
         ],
         "envoy.config.route.v3.RetryPolicy.RetryPriority" | "envoy.config.route.v3.RetryPolicy.RetryHostPredicate" => {

@@ -6,6 +6,10 @@ pub(super) fn tls(message: &str) -> Option<&'static [&'static str]> {
     Some(match message {
         "envoy.config.core.v3.TransportSocket" => &["name", "typed_config"],
         "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer" => NONE,
+        "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport" => {
+            &["config", "transport_socket"]
+        }
+        "envoy.config.core.v3.ProxyProtocolConfig" => &["version"],
         "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext" => {
             &["common_tls_context", "sni", "max_session_keys", "enforce_rsa_key_usage"]
         }
@@ -34,6 +38,7 @@ pub(super) fn tls(message: &str) -> Option<&'static [&'static str]> {
             "tls_minimum_protocol_version",
             "tls_maximum_protocol_version",
             "cipher_suites",
+            "ecdh_curves",
         ],
         "envoy.extensions.transport_sockets.tls.v3.TlsCertificate" => &["certificate_chain", "private_key"],
         "envoy.extensions.transport_sockets.tls.v3.CertificateValidationContext" => &[

@@ -52,7 +52,10 @@ fn server(at: &At<'_>, server: &Server, f: &mut Findings) {
     }
     protocol(&port.field("protocol"), &server.port.protocol, f);
     if server.port.target_port != 0 {
-        f.warning(&port.field("targetPort"), "is deprecated and has no effect");
+        f.warning(
+            &port.field("targetPort"),
+            "is deprecated and has no effect; map ports in the gateway's Service",
+        );
     }
     if server.hosts.is_empty() {
         f.error(&at.field("hosts"), "is missing; write at least one host, or * for all");
