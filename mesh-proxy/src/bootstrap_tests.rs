@@ -85,7 +85,7 @@ fn a_first_bootstrap_works() {
 fn refusals_have_paths_from_the_top() {
     let text = FIRST
         .replace("num_retries: 3", "per_try_idle_timeout: 1s")
-        .replace("V4_ONLY", "V4_ONLY\n    outlier_detection: {}")
+        .replace("V4_ONLY", "V4_ONLY\n    outlier_detection: {monitors: [{name: m}]}")
         + "overload_manager: {}\n";
     let (_, mut refused) = load(&text);
     refused.sort();
@@ -93,7 +93,7 @@ fn refusals_have_paths_from_the_top() {
         refused,
         [
             "overload_manager: not implemented",
-            "static_resources.clusters[0].outlier_detection: not implemented",
+            "static_resources.clusters[0].outlier_detection.monitors: not implemented",
             "static_resources.listeners[0].filter_chains[0].filters[0].typed_config.route_config.virtual_hosts[0].routes[0]\
              .route.retry_policy.per_try_idle_timeout: not implemented",
         ]

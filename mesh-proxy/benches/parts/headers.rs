@@ -43,6 +43,7 @@ fn apply_a_routes_operations(bencher: Bencher<'_, '_>) {
     let add = |name, action| HeaderAdd {
         name: HeaderName::from_static(name),
         value: HeaderValue::from_static("value"),
+        operators: None,
         action,
     };
     let operations = HeaderOps {
@@ -52,6 +53,7 @@ fn apply_a_routes_operations(bencher: Bencher<'_, '_>) {
             add("x-absent", AppendAction::AddIfAbsent),
         ],
         remove: vec![HeaderName::from_static("traceparent")],
+        has_operators: false,
     };
     bencher
         .with_inputs(usual)

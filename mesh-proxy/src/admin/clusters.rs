@@ -13,7 +13,7 @@ use super::State;
 use super::json::pretty;
 use super::server::{Call, JSON, Reply, TEXT};
 use crate::snapshot::resources::Source;
-use crate::snapshot::{Cluster, Discovery, Endpoint};
+use crate::snapshot::{Cluster, Discovery, Endpoint, HostMonitor, Rate};
 
 pub(super) fn page(call: &Call, state: &State) -> Reply {
     let filter = match call.get("filter").filter(|f| !f.is_empty()).map(Regex::new) {
@@ -65,12 +65,24 @@ fn locality(endpoint: &Endpoint) -> [&str; 3] {
     [(); 3].map(|()| parts.next().unwrap_or_default())
 }
 
-fn health(endpoint: &Endpoint) -> &'static str {
-    match (endpoint.healthy, endpoint.state.ejected.load(Relaxed)) {
-        (_, true) => "/failed_outlier_check",
-        (false, _) => "/failed_eds_health",
-        _ => "healthy",
+/// As Envoy writes them: those that are set, one after the other.
+fn health(endpoint: &Endpoint) -> String {
+    let flags = [
+        (endpoint.state.unwell.load(Relaxed), "/failed_active_hc"),
+        (endpoint.state.ejected.load(Relaxed), "/failed_outlier_check"),
+        (!endpoint.healthy, "/failed_eds_health"),
+    ];
+    let failed: String = flags.iter().filter(|(set, _)| *set).map(|(_, flag)| *flag).collect();
+    if failed.is_empty() {
+        "healthy".to_owned()
+    } else {
+        failed
     }
+}
+
+/// Percentage of the interval that ended; -1 when outlier detection has none.
+fn success_rate(endpoint: &Endpoint, of: impl Fn(&HostMonitor) -> &Rate) -> f64 {
+    endpoint.state.monitor.get().map_or(-1.0, |m| of(m).last())
 }
 
 fn write_text(out: &mut String, cluster: &Cluster, by_api: bool) {
@@ -103,15 +115,18 @@ fn write_text(out: &mut String, cluster: &Cluster, by_api: bool) {
         let hostname = endpoint.hostname.as_deref().unwrap_or_default();
         for (key, value) in [
             ("hostname", hostname),
-            ("health_flags", health(endpoint)),
+            ("health_flags", &health(endpoint)),
             ("weight", &endpoint.weight.to_string()),
             ("region", region),
             ("zone", zone),
             ("sub_zone", sub_zone),
             ("canary", "false"),
             ("priority", &endpoint.priority.to_string()),
-            ("success_rate", "-1"),
-            ("local_origin_success_rate", "-1"),
+            ("success_rate", &success_rate(endpoint, |m| &m.external).to_string()),
+            (
+                "local_origin_success_rate",
+                &success_rate(endpoint, |m| &m.local).to_string(),
+            ),
         ] {
             line(&format!("{address}::{key}"), &value);
         }
@@ -162,6 +177,9 @@ fn host(endpoint: &Endpoint) -> Value {
     if endpoint.state.ejected.load(Relaxed) {
         health["failed_outlier_check"] = true.into();
     }
+    if endpoint.state.unwell.load(Relaxed) {
+        health["failed_active_health_check"] = true.into();
+    }
     let mut value = json!({
         "address": address(endpoint.address),
         "stats": stats,
@@ -173,6 +191,14 @@ fn host(endpoint: &Endpoint) -> Value {
     }
     if endpoint.priority != 0 {
         value["priority"] = endpoint.priority.into();
+    }
+    for (key, rate) in [
+        ("success_rate", success_rate(endpoint, |m| &m.external)),
+        ("local_origin_success_rate", success_rate(endpoint, |m| &m.local)),
+    ] {
+        if rate >= 0.0 {
+            value[key] = json!({ "value": rate });
+        }
     }
     value["locality"] = locality_json(endpoint);
     value

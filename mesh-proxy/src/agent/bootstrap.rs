@@ -11,6 +11,7 @@ use mesh_api::envoy::pb::envoy::config::core::v3::{self as pb, address, api_conf
 use mesh_api::envoy::value::to_struct;
 
 use super::Agent;
+use super::stats::stats_config;
 
 impl Agent {
     /// The bootstrap that stands for these settings.
@@ -62,6 +63,7 @@ impl Agent {
                 }),
                 ..Default::default()
             }),
+            stats_config: stats_config(&self.metadata, &self.ips),
             ..Default::default()
         }
     }

@@ -9,6 +9,7 @@ mod identity;
 mod metadata;
 mod proxy_config;
 mod settings;
+mod stats;
 #[cfg(test)]
 mod tests;
 

@@ -2,37 +2,8 @@
 
 use std::time::Duration;
 
+use mesh_api::proxy_fields::without_effect;
 use serde_json::{Map, Value};
-
-/// Fields that other parts of the mesh act on (the injector, the control plane, Envoy's bootstrap template), or that mean
-/// nothing to a proxy in one process.
-const ELSEWHERE: &[&str] = &[
-    "configPath",
-    "binaryPath",
-    "serviceCluster",
-    "discoveryRefreshDelay",
-    "availabilityZone",
-    "statNameLength",
-    "proxyBootstrapTemplatePath",
-    "interceptionMode",
-    "tracing",
-    "envoyAccessLogService",
-    "envoyMetricsService",
-    "proxyMetadata",
-    "runtimeValues",
-    "extraStatTags",
-    "gatewayTopology",
-    "proxyStatsMatcher",
-    "readinessProbe",
-    "holdApplicationUntilProxyStarts",
-    "caCertificatesPem",
-    "image",
-    "proxyHeaders",
-    "statsdUdpAddress",
-    "meshId",
-    "parentShutdownDuration",
-    "controlPlaneAuthPolicy",
-];
 
 /// Read from `PROXY_CONFIG`, YAML or JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,8 +17,8 @@ pub(super) struct ProxyConfig {
     pub(super) proxy_metadata: Vec<(String, String)>,
     /// The whole object, for the node's metadata.
     pub(super) raw: Map<String, Value>,
-    /// Fields that nothing acts on.
-    pub(super) unknown: Vec<String>,
+    /// Fields that nothing acts on, with why.
+    pub(super) idle: Vec<String>,
 }
 
 impl ProxyConfig {
@@ -70,7 +41,7 @@ impl ProxyConfig {
             status_port: mesh_api::names::port::STATUS,
             admin_port: mesh_api::names::port::ADMIN,
             proxy_metadata: Vec::new(),
-            unknown: Vec::new(),
+            idle: Vec::new(),
             raw: Map::new(),
         };
         for (key, value) in &raw {
@@ -78,14 +49,14 @@ impl ProxyConfig {
                 "discoveryAddress" => text_of(value).map(|v| out.discovery_address = v),
                 "concurrency" => number(value).map(|v| out.concurrency = Some(v)),
                 "terminationDrainDuration" => duration_of(value).map(|v| out.termination_drain = v),
-                // How Envoy spreads closing over time: here connections are told once, at the start.
-                "drainDuration" => duration_of(value).map(|_| ()),
                 "statusPort" => number(value).map(|v| out.status_port = v),
                 "proxyAdminPort" => number(value).map(|v| out.admin_port = v),
                 "proxyMetadata" => strings_of(value).map(|v| out.proxy_metadata = v),
-                known if ELSEWHERE.contains(&known) => Ok(()),
+                // `plaintext` above, and which statistics are shown.
+                "controlPlaneAuthPolicy" | "proxyStatsMatcher" => Ok(()),
                 other => {
-                    out.unknown.push(other.to_owned());
+                    let why = without_effect(other).unwrap_or("is not known and has no effect");
+                    out.idle.push(format!("{other} {why}"));
                     Ok(())
                 }
             };

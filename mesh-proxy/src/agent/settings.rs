@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use super::environment::Environment;
 use super::metadata::{Pod, metadata};
 use super::proxy_config::{ProxyConfig, parse_duration};
+use super::stats;
 use crate::admin::AppMetrics;
 use crate::cli::AgentArgs;
 use crate::tls::Identity;
@@ -130,11 +131,7 @@ impl Agent {
         ips: &[IpAddr],
     ) -> Result<Self, String> {
         let var = |name: &str, default: &str| environment.get(name).unwrap_or(default).to_owned();
-        let mut warnings: Vec<String> = config
-            .unknown
-            .iter()
-            .map(|field| format!("PROXY_CONFIG: {field} is not known and has no effect"))
-            .collect();
+        let mut warnings: Vec<String> = config.idle.iter().map(|why| format!("PROXY_CONFIG: {why}")).collect();
         let ports = Ports {
             admin: config.admin_port,
             readiness: port(environment, "ENVOY_STATUS_PORT", names::port::READINESS)?,
@@ -153,6 +150,7 @@ impl Agent {
             ips,
         };
         let metadata = metadata(&facts, environment, config, &ports, &mut warnings);
+        warnings.extend(stats::warnings(&metadata, ips));
         let certificate = Arc::new(ArcSwapOption::empty());
         let target = |address: &str, roots: &str, present: bool| {
             let (host, port) = host_port(address)?;

@@ -154,12 +154,18 @@ fn everything_that_is_missing_or_wrong_is_said_at_once() {
         ("POD_NAME", "a"),
         ("POD_NAMESPACE", "b"),
         ("INSTANCE_IP", "::1"),
-        ("PROXY_CONFIG", "{discoverAddress: x}"),
+        (
+            "PROXY_CONFIG",
+            "{discoverAddress: x, concurrency: 2, statNameLength: 300}",
+        ),
     ])
     .expect("usable");
     assert_eq!(
         agent.warnings,
-        ["PROXY_CONFIG: discoverAddress is not known and has no effect"]
+        [
+            "PROXY_CONFIG: discoverAddress is not known and has no effect",
+            "PROXY_CONFIG: statNameLength has no effect: names of statistics are never cut; remove it"
+        ]
     );
     // Its ports can be reached by IPv6.
     assert!(agent.wildcard().is_ipv6() && agent.loopbacks().count() == 2);

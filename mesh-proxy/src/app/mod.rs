@@ -26,6 +26,7 @@ use crate::listener;
 use crate::shared::{Drain, Shared};
 use crate::snapshot::build::{Builder, Invalid};
 use crate::snapshot::config::Config;
+use crate::upstream::{health_check, outlier, slow_start};
 use crate::worker::Workers;
 use crate::{bootstrap, tls, xds};
 
@@ -254,10 +255,20 @@ async fn run(mut settings: Settings) -> anyhow::Result<()> {
     listener::start(&shared, &workers);
     tracing::info!(workers = count, node = shared.node.id, "serving");
 
+    let manager = settings.bootstrap.cluster_manager.as_ref();
+    if let Some(detection) = manager.and_then(|m| m.outlier_detection.as_ref())
+        && !detection.event_log_path.is_empty()
+    {
+        outlier::log_to(&detection.event_log_path);
+    }
+
     // What keeps the configuration fresh.
     let follow = config.clone();
     tokio::spawn(async move { follow.run().await });
     tokio::spawn(dns::run(config.clone()));
+    tokio::spawn(health_check::run(shared.clone()));
+    tokio::spawn(outlier::run(shared.clone()));
+    tokio::spawn(slow_start::run(shared.clone()));
     tokio::spawn(watch_listeners(shared.clone()));
     if let Some(agent) = agent {
         agent.start(&config, last_good.as_ref()).await?;

@@ -152,12 +152,16 @@ pub(crate) struct Kept {
     frames: Vec<Bytes>,
     trailers: Option<HeaderMap>,
     bytes: usize,
+    /// Frames of data that were read, kept or not.
+    read: usize,
     limit: usize,
     /// Nothing is kept any more.
     dropped: bool,
     ended: bool,
     /// Those who read the caller's body; without any, followers wait in vain.
     readers: usize,
+    /// Who asked the caller's body last.
+    reading: Option<Waker>,
     followers: Vec<Waker>,
 }
 
@@ -168,10 +172,12 @@ impl Kept {
             frames: Vec::new(),
             trailers: None,
             bytes: 0,
+            read: 0,
             limit,
             dropped: false,
             ended: false,
             readers: 0,
+            reading: None,
             followers: Vec::new(),
         }))
     }
@@ -188,6 +194,7 @@ impl Kept {
     }
 
     fn keep(&mut self, data: &Bytes) {
+        self.read += 1;
         if self.dropped {
             return;
         }
@@ -249,7 +256,8 @@ impl Replay {
             self.position += 1;
             return Poll::Ready((Some(Ok(Frame::data(data.clone()))), false));
         }
-        if kept.dropped && kept.bytes > 0 && (self.position == 0 || self.follower) {
+        // What this one would need next is gone.
+        if kept.dropped && (self.position < kept.read || kept.bytes > 0 && self.follower) {
             return Poll::Ready((Some(Err(BodyError::Replayed)), false));
         }
         if kept.ended {
@@ -264,7 +272,16 @@ impl Replay {
             }
             return Poll::Pending;
         }
-        let frame = ready!(Pin::new(&mut kept.body).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(&mut kept.body).poll_frame(cx) else {
+            // The caller's body wakes only the last of those who read it, and hedged attempts read side by side: that one wakes
+            // the others.
+            if !kept.reading.as_ref().is_some_and(|w| w.will_wake(cx.waker()))
+                && let Some(other) = kept.reading.replace(cx.waker().clone())
+            {
+                kept.followers.push(other);
+            }
+            return Poll::Pending;
+        };
         kept.wake_followers();
         match &frame {
             Some(Ok(frame)) => {
@@ -285,7 +302,7 @@ impl Replay {
 
     fn is_end_stream(&self) -> bool {
         let kept = self.kept.borrow();
-        kept.ended && kept.trailers.is_none() && (kept.dropped || self.position >= kept.frames.len())
+        kept.ended && kept.trailers.is_none() && self.position >= kept.read
     }
 
     fn size_hint(&self) -> SizeHint {

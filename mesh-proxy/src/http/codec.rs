@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Downstream;
@@ -144,6 +144,12 @@ where
         // What waits for a caller that reads slowly, of each stream.
         .max_send_buf_size(conn.info.listener.buffer_limit.clamp(SEND_BUFFER.0, SEND_BUFFER.1))
         .enable_connect_protocol();
+    if let Some((interval, timeout)) = options.keep_alive {
+        builder
+            .timer(TokioTimer::new())
+            .keep_alive_interval(interval)
+            .keep_alive_timeout(timeout);
+    }
     let service = {
         let conn = conn.clone();
         service_fn(move |request| boxed(handle(conn.clone(), request)))

@@ -45,6 +45,7 @@ pub(super) fn preflight(policy: &CorsPolicy, method: &Method, headers: &HeaderMa
     set(header::ACCESS_CONTROL_ALLOW_ORIGIN, &Some(origin));
     set(header::ACCESS_CONTROL_ALLOW_METHODS, &policy.allow_methods);
     set(header::ACCESS_CONTROL_ALLOW_HEADERS, &policy.allow_headers);
+    set(header::ACCESS_CONTROL_EXPOSE_HEADERS, &policy.expose_headers);
     set(header::ACCESS_CONTROL_MAX_AGE, &policy.max_age);
     if policy.allow_credentials {
         set(

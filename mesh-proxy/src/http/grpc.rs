@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+/// How long a caller waits.
+pub(super) const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// Whether a message is gRPC by its content type.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
@@ -30,7 +33,7 @@ pub(crate) fn status_of(status: StatusCode) -> u16 {
 
 /// `grpc-timeout`: digits and a unit.
 pub(crate) fn timeout(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get("grpc-timeout")?.to_str().ok()?;
+    let value = headers.get(TIMEOUT)?.to_str().ok()?;
     let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
@@ -45,6 +48,16 @@ pub(crate) fn timeout(headers: &HeaderMap) -> Option<Duration> {
         "n" => Duration::from_nanos(n),
         _ => return None,
     })
+}
+
+/// `grpc-timeout` of so many milliseconds, in the smallest unit that its eight digits hold.
+pub(super) fn timeout_value(millis: u64) -> HeaderValue {
+    const MOST: u64 = 99_999_999;
+    let units = [(millis, 'm'), (millis / 1000, 'S'), (millis / 60_000, 'M')];
+    let fitting = units.into_iter().find(|(n, _)| *n <= MOST);
+    let (n, unit) = fitting.unwrap_or(((millis / 3_600_000).min(MOST), 'H'));
+    // Digits and a letter are always a header value.
+    HeaderValue::try_from(format!("{n}{unit}")).unwrap_or_else(|_| HeaderValue::from_static("0m"))
 }
 
 /// Counts messages in a stream of data: each has a header of five bytes, a flag and its length.
@@ -123,7 +136,7 @@ mod tests {
     fn content_types() {
         let grpc = |v: &'static str| {
             let mut headers = HeaderMap::new();
-            headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static(v));
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(v));
             is_grpc(&headers)
         };
         assert!(grpc("application/grpc"));

@@ -12,11 +12,11 @@ use super::accept::{Inbound, accept};
 use super::headers::{self, DECORATOR, ORIGINAL_PATH, REQUEST_ID, Seen};
 use super::reply::Local;
 use super::response_body::ResponseBody;
-use super::router::{self, Routed};
+use super::router::{self, Matched, Routed};
 use super::routes;
 use super::stream::Stream;
 use super::upstream_request::Upgrade;
-use super::{Downstream, cors, redirect};
+use super::{Downstream, cors, header_ops, local_rate_limit, redirect};
 use crate::snapshot::{
     Direction, Fault, FaultAbort, HttpFilter, RequireTls, Route, RouteAction, RouteSource, RouteTable, ServerHeader,
 };
@@ -80,6 +80,8 @@ async fn serve(stream: &Rc<Stream>, mut inbound: Inbound, traits: &mut Traits) -
     }
     let grpc = inbound.grpc;
 
+    let mut limit = None;
+    let mut mutates = false;
     for filter in &manager.filters {
         match filter {
             HttpFilter::PeerMetadata => {
@@ -92,6 +94,8 @@ async fn serve(stream: &Rc<Stream>, mut inbound: Inbound, traits: &mut Traits) -
                     stream.note(|r| r.peer = found);
                 }
             }
+            HttpFilter::LocalRateLimit(all) => limit = Some(all),
+            HttpFilter::HeaderMutation(_) => mutates = true,
             // These act by route, at the end of the request, or on the upstream's connection.
             HttpFilter::Cors
             | HttpFilter::Fault
@@ -134,63 +138,98 @@ async fn serve(stream: &Rc<Stream>, mut inbound: Inbound, traits: &mut Traits) -
         traits.operation.clone_from(&route.operation);
     }
 
-    let mut origin = None;
-    if let Some(policy) = &route.cors {
-        if let Some(local) = cors::preflight(policy, &inbound.method, &inbound.headers) {
-            return local.into_response(stream, grpc);
-        }
-        origin = cors::allowed_origin(policy, &inbound.headers);
-    }
-    if let Some(fault) = &route.fault
-        && let Some(local) = inject(stream, fault).await
-    {
-        return local.into_response(stream, grpc);
-    }
+    header_ops::remember(stream, &inbound, table, host, route);
+    let matched = Matched { table, host, route };
 
-    let mut response = match &route.action {
-        RouteAction::Forward(forward) => {
-            let on = upgrade_on_route(&forward.upgrades, &inbound.upgrade).unwrap_or(allowed);
-            if inbound.upgrade != Upgrade::No && !on {
-                let local = Local::new(StatusCode::FORBIDDEN, "", ResponseFlags::NONE, "upgrade_failed");
-                return local.into_response(stream, grpc);
+    let mut response = 'answer: {
+        if let Some(limit) = limit
+            && let Some(local) = local_rate_limit::refusal(stream, route.local_rate_limit.as_ref().unwrap_or(limit))
+        {
+            break 'answer router::refused(stream, &inbound, local, &matched);
+        }
+        if mutates {
+            for ops in header_ops::mutations(&manager.filters, route).flat_map(|m| &m.request) {
+                header_ops::apply_to_request(ops, &mut inbound.headers, stream);
             }
-            let routed = Routed {
-                table,
-                host,
-                route,
-                forward,
-            };
-            router::forward(stream, inbound, routed).await
         }
-        RouteAction::Redirect(to) => {
-            stream.stats.rq_redirect.inc();
-            let local = redirect::reply(to, &route.matches.path, &inbound.facts());
-            let mut response = local.into_response(stream, grpc);
-            respond_headers(table, host, route, &mut response);
-            response
+        let mut origin = None;
+        if let Some(policy) = &route.cors {
+            origin = cors::allowed_origin(policy, &inbound.headers);
+            if origin.is_some() {
+                stream.stats.cors_origin_valid.inc();
+            } else if inbound.headers.get(header::ORIGIN).is_some_and(|o| !o.is_empty()) {
+                stream.stats.cors_origin_invalid.inc();
+            }
+            if let Some(local) = cors::preflight(policy, &inbound.method, &inbound.headers) {
+                // Unlike other filters' answers, this one is without what the route adds.
+                if let RouteAction::Forward(forward) = &route.action {
+                    router::note_destination(stream, &inbound, forward);
+                }
+                break 'answer local.into_response(stream, grpc);
+            }
         }
-        RouteAction::Direct { status, body } => {
-            stream.stats.rq_direct_response.inc();
-            let local = Local::new(*status, body.clone(), ResponseFlags::NONE, "direct_response");
-            let mut response = local.into_response(stream, grpc);
-            respond_headers(table, host, route, &mut response);
-            response
+        if let Some(fault) = &route.fault
+            && let Some(local) = inject(stream, fault).await
+        {
+            break 'answer router::refused(stream, &inbound, local, &matched);
         }
+
+        let mut response = match &route.action {
+            RouteAction::Forward(forward) => {
+                let on = upgrade_on_route(&forward.upgrades, &inbound.upgrade).unwrap_or(allowed);
+                if inbound.upgrade != Upgrade::No && !on {
+                    let local = Local::new(StatusCode::FORBIDDEN, "", ResponseFlags::NONE, "upgrade_failed");
+                    break 'answer router::refused(stream, &inbound, local, &matched);
+                }
+                let routed = Routed {
+                    table,
+                    host,
+                    route,
+                    forward,
+                };
+                router::forward(stream, inbound, routed).await
+            }
+            RouteAction::Redirect(to) => {
+                stream.stats.rq_redirect.inc();
+                let local = redirect::reply(to, &route.matches.path, &inbound.facts());
+                let mut response = local.into_response(stream, grpc);
+                respond_headers(stream, table, host, route, &mut response);
+                response
+            }
+            RouteAction::Direct { status, body } => {
+                stream.stats.rq_direct_response.inc();
+                let mut local = Local::new(*status, body.clone(), ResponseFlags::NONE, "direct_response");
+                if let Some(location) = redirect::of_direct_response(*status, &inbound.facts()) {
+                    local.headers.insert(header::LOCATION, location);
+                }
+                let mut response = local.into_response(stream, grpc);
+                respond_headers(stream, table, host, route, &mut response);
+                response
+            }
+        };
+        if let (Some(policy), Some(origin)) = (&route.cors, origin) {
+            cors::response(policy, origin, response.headers_mut());
+        }
+        response
     };
-    if let (Some(policy), Some(origin)) = (&route.cors, origin) {
-        cors::response(policy, origin, response.headers_mut());
+    // Those that filters gave themselves too, as in Envoy.
+    if mutates {
+        for ops in header_ops::mutations(&manager.filters, route).flat_map(|m| &m.response) {
+            header_ops::apply_to_response(ops, response.headers_mut(), stream);
+        }
     }
     response
 }
 
 fn respond_headers(
+    stream: &Stream,
     table: &RouteTable,
     host: &crate::snapshot::VirtualHost,
     route: &Route,
     response: &mut Response<ResponseBody>,
 ) {
     for ops in [&route.headers, &host.headers, &table.headers] {
-        headers::apply(&ops.response, response.headers_mut());
+        header_ops::apply_to_response(&ops.response, response.headers_mut(), stream);
     }
 }
 
@@ -217,12 +256,15 @@ async fn inject(stream: &Rc<Stream>, fault: &Fault) -> Option<Local> {
         && chance(*share)
     {
         stream.note(|r| r.flags.set(ResponseFlags::DELAY_INJECTED));
+        stream.stats.fault_delays_injected.inc();
+        let _active = ActiveFault::new(stream);
         tokio::time::sleep(*delay).await;
     }
     let (abort, share) = fault.abort.as_ref()?;
     if !chance(*share) {
         return None;
     }
+    stream.stats.fault_aborts_injected.inc();
     let (status, grpc_status) = match abort {
         FaultAbort::Http(status) => (*status, None),
         FaultAbort::Grpc(code) => (StatusCode::OK, u16::try_from(*code).ok()),
@@ -235,6 +277,22 @@ async fn inject(stream: &Rc<Stream>, fault: &Fault) -> Option<Local> {
     );
     local.grpc_status = grpc_status;
     Some(local)
+}
+
+/// A request that is held up, for `active_faults`.
+struct ActiveFault<'s>(&'s Stream);
+
+impl<'s> ActiveFault<'s> {
+    fn new(stream: &'s Stream) -> Self {
+        stream.stats.fault_active_faults.inc();
+        ActiveFault(stream)
+    }
+}
+
+impl Drop for ActiveFault<'_> {
+    fn drop(&mut self) {
+        self.0.stats.fault_active_faults.dec();
+    }
 }
 
 /// Headers that every response has, whoever made it.

@@ -1,14 +1,15 @@
 //! Headers that a proxy adds, removes and changes.
 
 use std::cell::RefCell;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::LazyLock;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::Downstream;
-use crate::snapshot::{AppendAction, HeaderOps, HttpConnectionManager};
+use crate::snapshot::{AppendAction, HeaderAdd, HeaderOps, HttpConnectionManager};
 
 macro_rules! names {
     ($($ident:ident $name:literal;)*) => {
@@ -23,7 +24,9 @@ names! {
     EXTERNAL_ADDRESS "x-envoy-external-address";
     FORWARDED_FOR "x-forwarded-for";
     FORWARDED_PROTO "x-forwarded-proto";
+    INTERNAL "x-envoy-internal";
     KEEP_ALIVE "keep-alive";
+    ORIGINAL_HOST "x-envoy-original-host";
     ORIGINAL_PATH "x-envoy-original-path";
     OVERLOADED "x-envoy-overloaded";
     PROXY_CONNECTION "proxy-connection";
@@ -140,7 +143,7 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap, seen: Seen, keep_upgrade
         headers.remove(&PROXY_CONNECTION);
     }
     if keep_upgrade {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     } else if seen.has(Seen::UPGRADE) {
         headers.remove(header::UPGRADE);
     }
@@ -200,7 +203,10 @@ pub(super) fn mutate_request(headers: &mut HeaderMap, seen: Seen, manager: &Http
         } else {
             headers.entry(&FORWARDED_PROTO).or_insert(proto);
         }
-        append_forwarded_for(headers, remote);
+        let caller = plain_ip(remote);
+        // As in Envoy: others cannot tell one host's loopback from another's.
+        let told = if caller.is_loopback() { *LOCAL_ADDRESS } else { caller };
+        append_forwarded_for(headers, told);
     } else {
         headers.entry(&FORWARDED_PROTO).or_insert(proto);
     }
@@ -213,7 +219,22 @@ fn plain_ip(address: SocketAddr) -> IpAddr {
     address.ip().to_canonical()
 }
 
-fn append_forwarded_for(headers: &mut HeaderMap, remote: SocketAddr) {
+/// Where this proxy is, for those who are told of it in place of a loopback address.
+pub(super) static LOCAL_ADDRESS: LazyLock<IpAddr> = LazyLock::new(local_address);
+
+/// The first IPv4 address of this host that is not a loopback.
+fn local_address() -> IpAddr {
+    let found = nix::ifaddrs::getifaddrs().ok().and_then(|mut all| {
+        all.find_map(|interface| {
+            let ip = interface.address?.as_sockaddr_in()?.ip();
+            (!ip.is_loopback()).then_some(ip)
+        })
+    });
+    IpAddr::V4(found.unwrap_or(Ipv4Addr::LOCALHOST))
+}
+
+/// Adds an address to `x-forwarded-for`.
+pub(super) fn append_forwarded_for(headers: &mut HeaderMap, remote: IpAddr) {
     let mut all = Vec::new();
     for value in headers.get_all(&FORWARDED_FOR) {
         if !all.is_empty() {
@@ -224,7 +245,7 @@ fn append_forwarded_for(headers: &mut HeaderMap, remote: SocketAddr) {
     if !all.is_empty() {
         all.push(b',');
     }
-    all.extend_from_slice(plain_ip(remote).to_string().as_bytes());
+    all.extend_from_slice(remote.to_string().as_bytes());
     if let Ok(value) = HeaderValue::from_bytes(&all) {
         headers.insert(FORWARDED_FOR.clone(), value);
     }
@@ -266,26 +287,38 @@ fn new_request_id() -> HeaderValue {
 
 /// Applies one list of operations: additions, then removals.
 pub(super) fn apply(ops: &HeaderOps, headers: &mut HeaderMap) {
-    for add in &ops.add {
-        match add.action {
-            AppendAction::Append => {
-                headers.append(add.name.clone(), add.value.clone());
-            }
-            AppendAction::AddIfAbsent => {
-                headers.entry(&add.name).or_insert_with(|| add.value.clone());
-            }
-            AppendAction::Overwrite => {
-                headers.insert(add.name.clone(), add.value.clone());
-            }
-            AppendAction::OverwriteIfExists => {
-                if let Some(value) = headers.get_mut(&add.name) {
-                    *value = add.value.clone();
-                }
-            }
-        }
+    for one in &ops.add {
+        add(one, one.value.clone(), headers);
     }
     for name in &ops.remove {
         headers.remove(name);
+    }
+}
+
+/// One addition, with its value.
+pub(super) fn add(add: &HeaderAdd, value: HeaderValue, headers: &mut HeaderMap) {
+    match add.action {
+        AppendAction::Append => {
+            headers.append(add.name.clone(), value);
+        }
+        AppendAction::AddIfAbsent => {
+            headers.entry(&add.name).or_insert(value);
+        }
+        AppendAction::Overwrite => {
+            headers.insert(add.name.clone(), value);
+        }
+        AppendAction::OverwriteIfExists => {
+            if let Some(present) = headers.get_mut(&add.name) {
+                *present = value;
+            }
+        }
+    }
+}
+
+/// Another host; the one before is told once, as it came.
+pub(super) fn rewrite_host(headers: &mut HeaderMap, host: HeaderValue) {
+    if let Some(before) = headers.insert(header::HOST, host) {
+        headers.entry(&ORIGINAL_HOST).or_insert(before);
     }
 }
 

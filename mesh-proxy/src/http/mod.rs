@@ -1,7 +1,7 @@
 //! HTTP: connections from callers, routes, the router.
 //!
 //! A request passes these in order: [`codec`] (HTTP/1 or 2, [`watched`], [`gather`]) → [`accept`] (checks, [`path`]) → [`handle`] ([`headers`],
-//! [`routes`], filters: [`cors`], faults) → [`router`] ([`attempts`], [`upstream_request`], [`retry`], [`timers`],
+//! [`routes`], filters: [`cors`], faults, [`local_rate_limit`], [`header_ops`]) → [`router`] ([`attempts`], [`upstream_request`], [`retry`], [`hedge`], [`hash_policy`], [`timers`],
 //! [`mirror`], [`upgrade`]) or [`redirect`], [`reply`]. [`stream`] holds what is known of it, and closes its books;
 //! [`body`] and [`response_body`] pass frames.
 
@@ -14,7 +14,11 @@ mod downstream;
 mod gather;
 mod grpc;
 mod handle;
+mod hash_policy;
+mod header_ops;
 mod headers;
+mod hedge;
+mod local_rate_limit;
 mod mirror;
 #[doc(hidden)]
 pub mod parts;
@@ -23,10 +27,12 @@ mod redirect;
 mod reply;
 mod response_body;
 mod retry;
+mod route_stats;
 mod router;
 mod routes;
 mod stream;
 mod timers;
+mod token_bucket;
 mod upgrade;
 mod upstream_request;
 mod watched;
@@ -40,3 +46,5 @@ pub use codec::serve_connection;
 pub(crate) use downstream::Downstream;
 pub use downstream::Downstreams;
 pub(crate) use gather::Gather;
+pub(crate) use hash_policy::hash_of_address;
+pub use token_bucket::TokenBucket;

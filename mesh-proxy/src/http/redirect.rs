@@ -1,6 +1,6 @@
 //! Redirects.
 
-use http::{HeaderValue, header};
+use http::{HeaderValue, StatusCode, header};
 
 use super::reply::Local;
 use super::routes::{Facts, rewrite_prefix, without_port};
@@ -19,11 +19,19 @@ pub(super) fn reply(redirect: &Redirect, on: &PathMatch, facts: &Facts<'_>) -> L
     }
 }
 
+/// `location` of a direct response with such a status: the place that was asked for, as Envoy has it.
+pub(super) fn of_direct_response(status: StatusCode, facts: &Facts<'_>) -> Option<HeaderValue> {
+    if status != StatusCode::CREATED && !status.is_redirection() {
+        return None;
+    }
+    HeaderValue::try_from(location(&Redirect::default(), &PathMatch::Connect, facts)).ok()
+}
+
 /// To the same place over TLS (`require_tls`).
 pub(super) fn to_https(facts: &Facts<'_>) -> Local {
     let redirect = Redirect {
         scheme: Some("https".to_owned()),
-        code: http::StatusCode::MOVED_PERMANENTLY,
+        code: StatusCode::MOVED_PERMANENTLY,
         ..Redirect::default()
     };
     reply(&redirect, &PathMatch::Connect, facts)

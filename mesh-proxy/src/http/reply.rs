@@ -83,7 +83,10 @@ impl Local {
             }
             (self.status, self.body)
         };
-        let head = stream.note(|r| r.method == http::Method::HEAD);
+        let head = stream.note(|r| {
+            r.response_code = status.as_u16();
+            r.method == http::Method::HEAD
+        });
         if head {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         }

@@ -14,6 +14,7 @@ use super::timers::{Expired, Timers};
 use super::upstream_request::ActiveRequest;
 use crate::telemetry::ResponseFlags;
 use crate::upstream::Lease;
+use crate::upstream::outlier::Outcome;
 
 /// A response's body on its way to the caller.
 pub(crate) struct ResponseBody {
@@ -164,6 +165,7 @@ impl FromUpstream {
                 stream.flag(flag, format!("upstream_reset_after_response_started{{{details}}}"));
                 if let Some(active) = &self.active {
                     active.failed();
+                    active.observe(Outcome::Reset);
                 }
             }
             None => {

@@ -96,12 +96,13 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// The response that stands for it.
-    pub(crate) fn into_local(self) -> Local {
+    /// The response that stands for it. `retried`: it was not the first attempt.
+    pub(crate) fn into_local(self, retried: bool) -> Local {
+        let again = if retried { "retried and the latest " } else { "" };
         let unavailable = |reason: Cow<'static, str>, flag, details: Cow<'static, str>| {
             Local::new(
                 StatusCode::SERVICE_UNAVAILABLE,
-                format!("upstream connect error or disconnect/reset before headers. reset reason: {reason}"),
+                format!("upstream connect error or disconnect/reset before headers. {again}reset reason: {reason}"),
                 flag,
                 details,
             )
@@ -188,6 +189,14 @@ impl Failure {
         }
     }
 
+    /// Whether the cluster counts it as an answer of 5xx: what went wrong between it and this proxy.
+    pub(crate) fn is_of_cluster(&self) -> bool {
+        !matches!(
+            self,
+            Failure::Reset(Reset::Local) | Failure::Idle | Failure::ReceiveTimeout | Failure::BadAuthority
+        )
+    }
+
     /// Whether the policy has a condition for it. `sent`: some of the request may have reached the upstream.
     pub(crate) fn is_retriable(&self, policy: &RetryPolicy, sent: bool) -> bool {
         let on = &policy.on;
@@ -209,17 +218,20 @@ impl Failure {
     }
 }
 
-/// Whether the policy has a condition for a response.
+/// Whether a response is to be retried.
 pub(crate) fn is_retriable(policy: &RetryPolicy, status: StatusCode, headers: &HeaderMap) -> bool {
-    let on = &policy.on;
-    let code = status.as_u16();
-    if headers.contains_key(&RATE_LIMITED) {
-        // The upstream has too much to do already.
-        return on.rate_limited;
-    }
-    if headers.contains_key(&OVERLOADED) {
+    let limited = || headers.contains_key(&RATE_LIMITED);
+    // Without a condition that holds, which is nearly always, headers are not looked at.
+    if !(meets_condition(policy, status, headers) || policy.on.rate_limited && limited()) {
         return false;
     }
+    policy.on.rate_limited || !limited()
+}
+
+/// Whether the policy has a condition for a response.
+fn meets_condition(policy: &RetryPolicy, status: StatusCode, headers: &HeaderMap) -> bool {
+    let on = &policy.on;
+    let code = status.as_u16();
     if on.server_error && code >= 500
         || on.gateway_error && matches!(code, 502..=504)
         || on.retriable_4xx && code == 409

@@ -13,25 +13,36 @@ use super::attempts::{Answer, Forwarding, Plan, has};
 use super::body::{Kept, Reading, RequestBody};
 use super::grpc::{self, MessageCounter};
 use super::handle::keep_original_path;
+use super::hash_policy::{self, Hashable};
+use super::header_ops;
 use super::headers::{self, DECORATOR, SERVICE_TIME, Seen};
 use super::mirror;
 use super::reply::Local;
 use super::response_body::{FromUpstream, ResponseBody};
 use super::retry::{Failure, Reset};
+use super::route_stats;
 use super::routes::rewrite_prefix;
 use super::stream::Stream;
 use super::timers::Timers;
 use super::upgrade::{self, Ends};
 use super::upstream_request::{Answered, Outgoing, Upgrade};
 use crate::snapshot::{
-    Direction, Endpoint, Forward, HeaderOpsPair, HostRewrite, HttpFilter, RetryPolicy, Route, RouteTable, Target,
-    Transport, VirtualHost,
+    Direction, Endpoint, Forward, HeaderOpsPair, HostRewrite, HttpFilter, LbPolicy, RetryPolicy, Route, RouteAction,
+    RouteTable, Target, VirtualHost,
 };
 use crate::telemetry::{ResponseFlags, peer};
 use crate::upstream::random;
 
-/// What is kept of a body for another attempt, past which there is none.
-const REPLAY_LIMIT: usize = 64 * 1024;
+/// What is kept of a body for a mirror at least.
+const MIRROR_LIMIT: usize = 64 * 1024;
+
+/// The route that a request matched.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Matched<'a> {
+    pub(super) table: &'a RouteTable,
+    pub(super) host: &'a VirtualHost,
+    pub(super) route: &'a Arc<Route>,
+}
 
 /// Where a request was routed.
 #[derive(Debug, Clone, Copy)]
@@ -56,13 +67,15 @@ pub(super) async fn forward(stream: &Rc<Stream>, mut inbound: Inbound, routed: R
             ResponseFlags::NO_CLUSTER_FOUND,
             "cluster_not_found",
         );
-        return local.into_response(stream, inbound.grpc);
+        let mut response = local.into_response(stream, inbound.grpc);
+        operate(destination, routed, response.headers_mut(), stream);
+        return response;
     };
     stream.note(|r| r.cluster = Some(cluster.clone()));
 
     let timers = timers(stream, &inbound, routed);
     for ops in operations(destination, routed) {
-        headers::apply(&ops.request, &mut inbound.headers);
+        header_ops::apply_to_request(&ops.request, &mut inbound.headers, stream);
     }
     rewrite(stream, &mut inbound, routed);
     let host_rewrite = match weighted_host {
@@ -70,7 +83,7 @@ pub(super) async fn forward(stream: &Rc<Stream>, mut inbound: Inbound, routed: R
         rewrite => rewrite,
     };
     if let HostRewrite::Literal(host) = host_rewrite {
-        inbound.headers.insert(header::HOST, host.clone());
+        headers::rewrite_host(&mut inbound.headers, host.clone());
     }
     if stream.direction() != Direction::Inbound
         && let Some(operation) = &routed.route.operation
@@ -78,11 +91,25 @@ pub(super) async fn forward(stream: &Rc<Stream>, mut inbound: Inbound, routed: R
         inbound.headers.insert(DECORATOR.clone(), operation.clone());
     }
 
+    // A hash that nobody asks for gives no cookie either.
+    let hashed = !forward.hash_policy.is_empty() && matches!(cluster.lb, LbPolicy::Hash(_));
+    let (hash, cookies) = if hashed {
+        let info = &stream.conn.info;
+        let hashable = Hashable {
+            headers: &inbound.headers,
+            query: inbound.path.query(),
+            remote: info.remote,
+            local: info.destination,
+        };
+        hash_policy::evaluate(&forward.hash_policy, hashable)
+    } else {
+        (None, Vec::new())
+    };
     let policy = forward
         .retry
         .as_deref()
         .or(host.retry.as_deref())
-        .filter(|p| p.num_retries > 0);
+        .filter(|p| p.num_retries > 0 || p.per_try_timeout.is_some());
     let streams = !inbound.body.is_end_stream() && inbound.body.size_hint().exact().is_none();
     let plan = plan(stream, inbound.body, policy, forward);
     let mut outgoing = Outgoing {
@@ -106,7 +133,16 @@ pub(super) async fn forward(stream: &Rc<Stream>, mut inbound: Inbound, routed: R
         streams,
         plan,
         timers,
+        hedging: forward
+            .hedge_on_per_try_timeout
+            .unwrap_or(host.hedge_on_per_try_timeout),
+        hash,
+        cookies,
+        upgrading: outgoing.upgrade != Upgrade::No,
+        idempotent: outgoing.method.is_idempotent(),
         attempts: 0,
+        priorities: Vec::new(),
+        excluded: Vec::new(),
         tried: Vec::new(),
     };
     for mirrored in &forward.mirrors {
@@ -120,21 +156,82 @@ pub(super) async fn forward(stream: &Rc<Stream>, mut inbound: Inbound, routed: R
     if forwarding.timers.idle.is_some() {
         stream.watch_activity();
     }
-    let upgraded = (outgoing.upgrade != Upgrade::No).then(|| {
+    let upgraded = forwarding.upgrading.then(|| {
+        stream.stats.downstream_cx_upgrades_total.inc();
         let key = outgoing.headers.get(header::SEC_WEBSOCKET_KEY).cloned();
         (outgoing.upgrade.clone(), key)
     });
-    match forwarding.run(&mut outgoing).await {
-        Ok(answer) => match (upgraded, inbound.on_upgrade) {
-            (Some(upgrade), Some(caller)) => forwarding.upgrade(answer, upgrade, caller),
-            _ => forwarding.respond(answer),
-        },
+    let response = match forwarding.run(&mut outgoing).await {
+        Ok(answer) => {
+            cluster.stats.answered(answer.answered.response.status());
+            match (upgraded, inbound.on_upgrade) {
+                (Some(upgrade), Some(caller)) => forwarding.upgrade(answer, upgrade, caller),
+                _ => forwarding.respond(answer),
+            }
+        }
         Err(failure) => {
-            let mut response = failure.into_local().into_response(stream, inbound.grpc);
+            if matches!(failure, Failure::Timeout) {
+                route_stats::count(stream, routed, "upstream_rq_timeout");
+            }
+            let of_cluster = failure.is_of_cluster();
+            let local = failure.into_local(forwarding.attempts > 1);
+            if of_cluster {
+                cluster.stats.answered(local.status);
+            }
+            let mut response = local.into_response(stream, inbound.grpc);
             // As in Envoy's router, what the route says of responses holds for those that it makes itself.
-            forwarding.operate(response.headers_mut());
+            operate(destination, routed, response.headers_mut(), stream);
             response
         }
+    };
+    route_stats::answered(stream, routed, response.status());
+    response
+}
+
+/// The answer of a filter in the router's place. Like the router's own it is that of the route: it has the response headers
+/// and, for logs and metrics, the cluster.
+pub(super) fn refused(
+    stream: &Rc<Stream>,
+    inbound: &Inbound,
+    local: Local,
+    to: &Matched<'_>,
+) -> Response<ResponseBody> {
+    let Matched { table, host, route } = *to;
+    let mut response = local.into_response(stream, inbound.grpc);
+    if let RouteAction::Forward(forward) = &route.action {
+        let destination = note_destination(stream, inbound, forward);
+        let routed = Routed {
+            table,
+            host,
+            route,
+            forward,
+        };
+        operate(destination, routed, response.headers_mut(), stream);
+    }
+    response
+}
+
+/// Notes where a request would have gone.
+pub(super) fn note_destination<'f>(
+    stream: &Stream,
+    inbound: &Inbound,
+    forward: &'f Forward,
+) -> Option<&'f HeaderOpsPair> {
+    let (name, destination, _) = choose(forward, inbound);
+    stream.note(|r| {
+        r.cluster = name
+            .as_ref()
+            .and_then(|name| stream.snapshot.clusters.get(name))
+            .cloned();
+        r.cluster_name = name;
+    });
+    destination
+}
+
+/// The route's operations on response headers.
+fn operate(destination: Option<&HeaderOpsPair>, routed: Routed<'_>, headers: &mut http::HeaderMap, stream: &Stream) {
+    for pair in operations(destination, routed) {
+        header_ops::apply_to_response(&pair.response, headers, stream);
     }
 }
 
@@ -213,10 +310,7 @@ fn rewrite(stream: &Stream, inbound: &mut Inbound, routed: Routed<'_>) {
     let changed = if let Some(prefix) = &forward.prefix_rewrite {
         rewrite_prefix(&route.matches.path, path, prefix)
     } else if let Some((regex, to)) = &forward.regex_rewrite {
-        match regex.replace_all(path, to.as_str()) {
-            std::borrow::Cow::Borrowed(_) => return,
-            std::borrow::Cow::Owned(changed) => changed,
-        }
+        regex.replace_all(path, to.as_str()).into_owned()
     } else {
         return;
     };
@@ -236,13 +330,15 @@ fn plan(stream: &Stream, body: Incoming, policy: Option<&RetryPolicy>, forward: 
     if body.is_end_stream() {
         return Plan::Empty;
     }
+    // What is kept for another attempt, past which there is none, as in Envoy.
+    let limit = stream.conn.info.listener.buffer_limit;
     let limit = if forward.mirrors.is_empty() {
-        if policy.is_none() {
+        if policy.is_none_or(|p| p.num_retries == 0) {
             return Plan::Once(Some(body));
         }
-        REPLAY_LIMIT
+        limit
     } else {
-        stream.conn.info.listener.buffer_limit.max(REPLAY_LIMIT)
+        limit.max(MIRROR_LIMIT)
     };
     let kept = Kept::new(body, limit);
     let reading = Reading::new(&kept);
@@ -256,12 +352,11 @@ impl Forwarding<'_> {
             answered: Answered { response, lease },
             active,
             endpoint,
-            began,
         } = answer;
         let stream = self.stream;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             // Nobody asked for that.
-            let local = Failure::Reset(Reset::Protocol).into_local();
+            let local = Failure::Reset(Reset::Protocol).into_local(false);
             return local.into_response(stream, self.grpc);
         }
         let (mut parts, body) = response.into_parts();
@@ -270,7 +365,7 @@ impl Forwarding<'_> {
         if seen.has(Seen::TE) {
             parts.headers.remove(header::TE);
         }
-        self.response_headers(&mut parts.headers, seen, &endpoint, began);
+        self.response_headers(parts.status, &mut parts.headers, seen, &endpoint);
         stream.note(|r| r.details = "via_upstream".into());
         let from = FromUpstream {
             body,
@@ -295,10 +390,9 @@ impl Forwarding<'_> {
             answered: Answered { mut response, lease },
             active,
             endpoint,
-            began,
         } = answer;
         let seen = Seen::among(response.headers());
-        self.response_headers(response.headers_mut(), seen, &endpoint, began);
+        self.response_headers(response.status(), response.headers_mut(), seen, &endpoint);
         self.stream.note(|r| r.details = "via_upstream".into());
         let ends = Ends {
             upgrade: &upgrade,
@@ -311,11 +405,11 @@ impl Forwarding<'_> {
         upgrade::tunnel(self.stream, response, ends)
     }
 
-    fn response_headers(&self, headers: &mut http::HeaderMap, seen: Seen, endpoint: &Endpoint, began: Instant) {
+    fn response_headers(&self, status: StatusCode, headers: &mut http::HeaderMap, seen: Seen, endpoint: &Endpoint) {
         let stream = self.stream;
         if seen.has(Seen::PEER) && stream.direction() != Direction::Inbound && has(stream, &HttpFilter::PeerMetadata) {
             // TLS alone proves no membership of the mesh: an external service has a certificate too.
-            let trusted = matches!(endpoint.transport, Transport::Tls(_))
+            let trusted = endpoint.transport.tls().is_some()
                 && stream.note(|r| {
                     r.upstream_principal
                         .as_deref()
@@ -327,16 +421,19 @@ impl Forwarding<'_> {
             }
         }
         let now = Instant::now();
-        stream.note(|r| r.response_start = Some(now));
-        let millis = u64::try_from(now.saturating_duration_since(began).as_millis()).unwrap_or(u64::MAX);
-        headers.insert(SERVICE_TIME.clone(), headers::number(millis));
-        self.operate(headers);
-    }
-
-    /// The route's operations on response headers.
-    fn operate(&self, headers: &mut http::HeaderMap) {
-        for pair in operations(self.destination, self.routed) {
-            headers::apply(&pair.response, headers);
+        stream.note(|r| {
+            r.response_start = Some(now);
+            r.response_code = status.as_u16();
+        });
+        // As in Envoy since all of the request was there, over all attempts; an answer before that, or to an upgrade,
+        // has no such time.
+        if let Some(done) = stream.request_done().filter(|_| !self.upgrading) {
+            let millis = u64::try_from(now.saturating_duration_since(done).as_millis()).unwrap_or(u64::MAX);
+            headers.insert(SERVICE_TIME.clone(), headers::number(millis));
         }
+        for cookie in &self.cookies {
+            headers.append(header::SET_COOKIE, cookie.clone());
+        }
+        operate(self.destination, self.routed, headers, stream);
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, Method};
 
 use super::grpc;
 use crate::snapshot::{
@@ -101,61 +101,52 @@ fn path_matches(on: &RouteMatch, facts: &Facts<'_>) -> bool {
 
 fn header_matches(on: &HeaderMatch, facts: &Facts<'_>) -> bool {
     let path_and_query;
-    let value: Option<Cow<'_, str>> = match &on.name {
-        HeaderKey::Method => Some(Cow::Borrowed(facts.method.as_str())),
-        HeaderKey::Authority => Some(Cow::Borrowed(facts.authority)),
-        HeaderKey::Scheme => Some(Cow::Borrowed(facts.scheme)),
-        HeaderKey::Path => {
-            path_and_query = match facts.query {
-                Some(query) => Cow::Owned(format!("{}?{query}", facts.path)),
-                None => Cow::Borrowed(facts.path),
-            };
-            Some(path_and_query)
-        }
-        HeaderKey::Name(name) => joined(facts.headers, name),
+    let value = match &on.name {
+        HeaderKey::Method => facts.method.as_str(),
+        HeaderKey::Authority => facts.authority,
+        HeaderKey::Scheme => facts.scheme,
+        HeaderKey::Path => match facts.query {
+            Some(query) => {
+                path_and_query = format!("{}?{query}", facts.path);
+                &path_and_query
+            }
+            None => facts.path,
+        },
+        HeaderKey::Name(name) => return values_match(on, values(facts.headers, name)),
     };
-    header_value_matches(on, value)
+    values_match(on, std::iter::once(Cow::Borrowed(value)))
 }
 
 /// Whether a response has a header. It has none of what a request line says.
 pub(super) fn response_header_matches(on: &HeaderMatch, headers: &HeaderMap) -> bool {
-    let value = match &on.name {
-        HeaderKey::Name(name) => joined(headers, name),
-        HeaderKey::Method | HeaderKey::Authority | HeaderKey::Scheme | HeaderKey::Path => None,
-    };
-    header_value_matches(on, value)
-}
-
-/// All values of a header, as one.
-fn joined<'h>(headers: &'h HeaderMap, name: &http::HeaderName) -> Option<Cow<'h, str>> {
-    let mut all = headers.get_all(name).iter();
-    let first = text(all.next()?);
-    let Some(second) = all.next() else {
-        return Some(first);
-    };
-    let mut joined = first.into_owned();
-    for value in std::iter::once(second).chain(all) {
-        joined.push(',');
-        joined.push_str(&text(value));
+    match &on.name {
+        HeaderKey::Name(name) => values_match(on, values(headers, name)),
+        HeaderKey::Method | HeaderKey::Authority | HeaderKey::Scheme | HeaderKey::Path => {
+            values_match(on, std::iter::empty())
+        }
     }
-    Some(Cow::Owned(joined))
 }
 
-fn text(value: &HeaderValue) -> Cow<'_, str> {
-    String::from_utf8_lossy(value.as_bytes())
+fn values<'h>(headers: &'h HeaderMap, name: &http::HeaderName) -> impl Iterator<Item = Cow<'h, str>> {
+    let all = headers.get_all(name).into_iter();
+    all.map(|value| String::from_utf8_lossy(value.as_bytes()))
 }
 
-fn header_value_matches(on: &HeaderMatch, value: Option<Cow<'_, str>>) -> bool {
-    let value = match value {
-        Some(value) => value,
-        None if on.missing_is_empty => Cow::Borrowed(""),
-        // As Envoy: what is not there matches nothing but a demand for its absence, inverted or not.
-        None => return matches!(on.matcher, ValueMatch::Present(there) if there == on.invert),
-    };
-    let matched = match &on.matcher {
+/// Of a header that is given several times, one value that matches is enough.
+fn values_match<'h>(on: &HeaderMatch, values: impl Iterator<Item = Cow<'h, str>>) -> bool {
+    let matches = |value: &str| match &on.matcher {
         ValueMatch::Present(there) => *there,
-        ValueMatch::String(string) => string.matches(&value),
+        ValueMatch::String(string) => string.matches(value),
         ValueMatch::Range(start, end) => value.trim().parse::<i64>().is_ok_and(|n| (*start..*end).contains(&n)),
+    };
+    let mut values = values.peekable();
+    let matched = if values.peek().is_some() {
+        values.any(|value| matches(&value))
+    } else if on.missing_is_empty {
+        matches("")
+    } else {
+        // As Envoy: what is not there matches nothing but a demand for its absence, inverted or not.
+        return matches!(on.matcher, ValueMatch::Present(there) if there == on.invert);
     };
     matched != on.invert
 }

@@ -1,9 +1,13 @@
 //! A proxy on loopback, real servers behind it and real clients before it.
 
 mod connections;
+mod filters;
 mod floods;
 mod harness;
+mod health;
+mod hedge;
 mod messages;
+mod overflow;
 mod resilience;
 mod routing;
 mod smuggling;

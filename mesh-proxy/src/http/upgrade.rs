@@ -29,7 +29,9 @@ pub(super) fn is_granted(response: &Response<Incoming>, upgrade: &Upgrade, http2
 
 /// Puts an upgrade into the form of HTTP/1.1, whichever version it came by.
 pub(super) fn as_http1(token: &str, headers: &mut HeaderMap) {
-    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers
+        .entry(header::CONNECTION)
+        .or_insert(HeaderValue::from_static("upgrade"));
     if !headers.contains_key(header::UPGRADE)
         && let Ok(token) = HeaderValue::from_str(token)
     {
@@ -74,7 +76,6 @@ pub(super) fn tunnel(stream: &Rc<Stream>, mut response: Response<Incoming>, ends
         idle,
     } = ends;
     let upstream = hyper::upgrade::on(&mut response);
-    stream.stats.downstream_cx_upgrades_total.inc();
     stream.tunneled.set(true);
     let http2 = stream.note(|r| r.version) == Version::HTTP_2;
     let (mut parts, _) = response.into_parts();

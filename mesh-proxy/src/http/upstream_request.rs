@@ -1,58 +1,81 @@
 //! One attempt: a connection, the request in the form that the connection speaks, the head of the response.
 
+use std::cell::Cell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 
 use super::body::RequestBody;
 use super::headers::Seen;
 use super::retry::{Failure, Reset, reset_of};
 use super::timers::Expired;
-use crate::snapshot::{Cluster, Endpoint, HttpFilter, Transport, UpstreamVersion};
-use crate::upstream::{AlpnOffer, Counted, Lease, LeaseError, Protocol, Want, lease};
+use crate::snapshot::{Cluster, ClusterState, Endpoint, HttpFilter, Transport, UpstreamVersion};
+use crate::upstream::outlier::{Outcome, observe, observe_answer};
+use crate::upstream::{AlpnOffer, Lease, LeaseError, Protocol, Want, lease};
 use crate::worker::Worker;
 
 /// A request in flight, in the books of its cluster and its endpoint.
 #[derive(Debug)]
 pub(crate) struct ActiveRequest {
     cluster: Arc<Cluster>,
-    endpoint: Arc<Endpoint>,
+    pub(crate) endpoint: Arc<Endpoint>,
+    /// It has a connection, and counts against `max_requests`; until then it is pending.
+    attached: Cell<bool>,
 }
 
 impl ActiveRequest {
-    /// `None` when the cluster has as many requests as it may.
-    pub(crate) fn start(cluster: &Arc<Cluster>, endpoint: &Arc<Endpoint>) -> Option<Self> {
+    pub(crate) fn start(cluster: &Arc<Cluster>, endpoint: Arc<Endpoint>) -> Self {
+        // From here on, so that least request does not pile requests up on an endpoint whose connections are busy.
+        endpoint.state.active.fetch_add(1, Relaxed);
+        ActiveRequest {
+            cluster: cluster.clone(),
+            endpoint,
+            attached: Cell::new(false),
+        }
+    }
+
+    /// It has a connection now. False when the cluster has as many requests as it may: as in Envoy, requests that wait for a
+    /// connection are not among them.
+    fn attach(&self) -> bool {
+        let cluster = &self.cluster;
         let before = cluster.state.requests.fetch_add(1, Relaxed);
         if before >= cluster.limits.max_requests {
             cluster.state.requests.fetch_sub(1, Relaxed);
+            // Newer Envoys count this by the second name only.
             cluster.stats.upstream_rq_pending_overflow.inc();
-            return None;
+            cluster.stats.upstream_rq_active_overflow.inc();
+            return false;
         }
+        self.attached.set(true);
         cluster.stats.upstream_rq_total.inc();
         cluster.stats.upstream_rq_active.inc();
-        endpoint.state.active.fetch_add(1, Relaxed);
-        endpoint.state.total.fetch_add(1, Relaxed);
-        Some(ActiveRequest {
-            cluster: cluster.clone(),
-            endpoint: endpoint.clone(),
-        })
+        self.endpoint.state.total.fetch_add(1, Relaxed);
+        true
     }
 
-    /// A response has come.
+    /// A response has come, which may be retried.
     pub(crate) fn answered(&self, status: http::StatusCode) {
-        let stats = &self.cluster.stats;
-        stats.upstream_rq_completed.inc();
-        let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
-        stats.upstream_rq_xx[class].inc();
         if status.is_server_error() {
             self.endpoint.state.errors.fetch_add(1, Relaxed);
         } else {
             self.endpoint.state.success.fetch_add(1, Relaxed);
         }
+    }
+
+    /// Tells outlier detection.
+    pub(crate) fn observe(&self, outcome: Outcome) {
+        observe(&self.cluster, &self.endpoint, outcome);
+    }
+
+    /// Tells outlier detection of an answer.
+    pub(crate) fn observe_answer<B>(&self, response: &Response<B>, grpc: bool) {
+        let status = response.status().as_u16();
+        observe_answer(&self.cluster, &self.endpoint, status, response.headers(), grpc);
     }
 
     /// It ended without (all of) a response.
@@ -73,8 +96,10 @@ impl ActiveRequest {
 
 impl Drop for ActiveRequest {
     fn drop(&mut self) {
-        self.cluster.state.requests.fetch_sub(1, Relaxed);
-        self.cluster.stats.upstream_rq_active.dec();
+        if self.attached.get() {
+            self.cluster.state.requests.fetch_sub(1, Relaxed);
+            self.cluster.stats.upstream_rq_active.dec();
+        }
         self.endpoint.state.active.fetch_sub(1, Relaxed);
     }
 }
@@ -114,12 +139,26 @@ pub(crate) struct Like<'a> {
     pub(crate) streams: bool,
     /// There may be another attempt.
     pub(crate) keep: bool,
+    /// Whom a PROXY header names.
+    pub(crate) proxied: Option<(SocketAddr, SocketAddr)>,
 }
 
 /// What an attempt gives.
 pub(crate) struct Answered {
     pub(crate) response: Response<Incoming>,
     pub(crate) lease: Lease,
+}
+
+impl Failed {
+    /// What it says of the endpoint; nothing when a limit of ours was in the way.
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
+        match &self.failure {
+            Failure::Overflow | Failure::NoEndpoint | Failure::BadAuthority => None,
+            Failure::Connect(error) if error.is_overflow() => None,
+            _ if self.sent => Some(Outcome::Reset),
+            _ => Some(Outcome::ConnectFailed),
+        }
+    }
 }
 
 /// A failed attempt.
@@ -156,7 +195,7 @@ pub(crate) fn wanted(
         UpstreamVersion::Downstream | UpstreamVersion::Alpn if *upgrade != Upgrade::No => Protocol::Http1,
         UpstreamVersion::Downstream if http2 => Protocol::Http2,
         UpstreamVersion::Downstream => Protocol::Http1,
-        UpstreamVersion::Alpn if matches!(transport, Transport::Tls(_)) => Protocol::Auto,
+        UpstreamVersion::Alpn if transport.tls().is_some() => Protocol::Auto,
         UpstreamVersion::Alpn => Protocol::Http1,
     };
     let istio = !cluster.istio.no_alpn_override && like.filters.iter().any(|f| matches!(f, HttpFilter::Alpn));
@@ -174,12 +213,12 @@ pub(crate) fn wanted(
 /// Makes one attempt.
 pub(crate) async fn attempt(
     worker: &Rc<Worker>,
-    cluster: &Arc<Cluster>,
-    endpoint: &Arc<Endpoint>,
+    active: &ActiveRequest,
     like: Like<'_>,
     outgoing: &mut Outgoing,
     body: RequestBody,
 ) -> Result<Answered, Failed> {
+    let ActiveRequest { cluster, endpoint, .. } = active;
     let (protocol, alpn) = wanted(cluster, &endpoint.transport, &like, &outgoing.upgrade);
     let host;
     let server_name = if cluster.http.auto_sni {
@@ -194,8 +233,13 @@ pub(crate) async fn attempt(
         protocol,
         alpn,
         server_name,
+        proxied: like.proxied,
     };
     let mut lease = take(worker, cluster, endpoint, want).await?;
+    if !active.attach() {
+        lease.release();
+        return Err(Failure::Overflow.into());
+    }
     // The copy is for another attempt.
     let outgoing = if like.keep || lease.reused && outgoing.method.is_idempotent() {
         outgoing.clone()
@@ -278,8 +322,8 @@ impl Outgoing {
     }
 
     fn into_http1(mut self, body: RequestBody, streams: bool) -> Result<Request<RequestBody>, Failure> {
+        let is_empty = body.is_end_stream();
         let mut request = Request::new(body);
-        *request.method_mut() = self.method;
         *request.version_mut() = Version::HTTP_11;
         *request.uri_mut() = match &self.upgrade {
             Upgrade::Connect => {
@@ -295,9 +339,15 @@ impl Outgoing {
                 .entry(header::TRANSFER_ENCODING)
                 .or_insert(HeaderValue::from_static("chunked"));
         }
+        if self.method != Method::GET && is_empty && says_so(&self.method) {
+            self.headers
+                .entry(header::CONTENT_LENGTH)
+                .or_insert(HeaderValue::from_static("0"));
+        }
         if let Upgrade::Token(token) = &self.upgrade {
             super::upgrade::as_http1(token, &mut self.headers);
         }
+        *request.method_mut() = self.method;
         *request.headers_mut() = self.headers;
         *request.extensions_mut() = self.extensions;
         Ok(request)
@@ -341,7 +391,32 @@ impl Outgoing {
     }
 }
 
-/// Counts a retry in flight, unless the cluster has as many as it may.
-pub(crate) fn retry_permit(cluster: &Cluster) -> Option<impl Drop + use<>> {
-    Counted::below(&cluster.state, cluster.limits.max_retries, |s| &s.retries)
+/// Whether a request of this method without a body says that it has none, as Envoy's do.
+fn says_so(method: &Method) -> bool {
+    ![
+        Method::GET,
+        Method::HEAD,
+        Method::DELETE,
+        Method::TRACE,
+        Method::CONNECT,
+    ]
+    .contains(method)
+}
+
+/// A retry in flight, in the cluster's books.
+pub(crate) struct RetryPermit(Arc<ClusterState>);
+
+impl RetryPermit {
+    /// `None` when the cluster has as many retries as it may.
+    pub(crate) fn take(cluster: &Cluster) -> Option<Self> {
+        let before = cluster.state.retries.fetch_add(1, Relaxed);
+        let permit = RetryPermit(cluster.state.clone());
+        (before < cluster.max_retries()).then_some(permit)
+    }
+}
+
+impl Drop for RetryPermit {
+    fn drop(&mut self) {
+        self.0.retries.fetch_sub(1, Relaxed);
+    }
 }

@@ -14,11 +14,14 @@ mod pipe;
 mod read_ahead;
 mod session;
 mod stream;
+mod tunnel;
 
 #[cfg(test)]
 mod splice_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tunnel_tests;
 
 pub use copy::{End, Tally, Totals, copy_both};
 pub use read_ahead::ReadAhead;

@@ -12,12 +12,15 @@ use tokio::io::AsyncWriteExt as _;
 use super::copy::{End, Tally, Totals, copy_both};
 use super::exchange::{Exchanged, PeerSlot};
 use super::stream::ByteStream;
+use super::tunnel::{self, TunnelError};
+use crate::http::hash_of_address;
 use crate::listener::ConnInfo;
 use crate::snapshot::{Cluster, Discovery, Endpoint, NetworkFilter, TcpProxy};
 use crate::telemetry::flags::ResponseFlags;
 use crate::telemetry::peer;
 use crate::telemetry::stats::TcpStats;
 use crate::telemetry::tcp::{REPORT_INTERVAL, TcpContext, TcpRecord, closed, opened, progress};
+use crate::upstream::outlier::{Outcome, observe};
 use crate::upstream::{ConnectError, ConnectOptions, PickContext, UpstreamIo, connect, pick};
 use crate::worker::Worker;
 
@@ -135,6 +138,8 @@ enum Failure {
     Connect(#[from] ConnectError),
     #[error("the upstream broke off at once: {0}")]
     Write(#[from] io::Error),
+    #[error(transparent)]
+    Tunnel(TunnelError),
 }
 
 async fn run<I>(mut io: I, books: &Books) -> Result<(), Failure>
@@ -143,6 +148,9 @@ where
 {
     let cluster = choose_cluster(books)?;
     let mut upstream = connect_upstream(&cluster, books).await?;
+    if let Some(host) = &books.proxy.tunnel {
+        open_tunnel(&mut upstream, host, &cluster, books).await?;
+    }
 
     let telemetry = &books.worker.telemetry;
     let exchange_down = exchanges_with_caller(&books.conn);
@@ -187,6 +195,16 @@ where
         }
     }
     Ok(())
+}
+
+/// Within the time that the connection itself may take.
+async fn open_tunnel(upstream: &mut UpstreamIo, host: &str, cluster: &Cluster, books: &Books) -> Result<(), Failure> {
+    let late = || TunnelError::Io(io::ErrorKind::TimedOut.into());
+    let opened = tokio::time::timeout(cluster.connect_timeout, tunnel::open(upstream, host)).await;
+    opened.unwrap_or_else(|_| Err(late())).map_err(|error| {
+        books.flag(ResponseFlags::UPSTREAM_CONNECTION_FAILURE);
+        Failure::Tunnel(error)
+    })
 }
 
 /// The caller is a proxy of the mesh, and the chain is set up to talk to it.
@@ -242,6 +260,8 @@ async fn connect_upstream(cluster: &Arc<Cluster>, books: &Books) -> Result<Upstr
         let context = PickContext {
             avoid: &tried,
             avoid_attempts: attempts,
+            hash: books.proxy.hash_source_ip.then(|| hash_of_address(books.conn.remote)),
+            tried_priorities: &[],
             original_dst: Some(books.conn.destination),
         };
         let Some(endpoint) = pick(cluster, &books.worker, context) else {
@@ -249,12 +269,17 @@ async fn connect_upstream(cluster: &Arc<Cluster>, books: &Books) -> Result<Upstr
             return Err(Failure::NoEndpoint(cluster.name.clone()));
         };
         note_endpoint(books, &endpoint);
-        match connect(&books.worker, cluster, &endpoint, ConnectOptions::default()).await {
+        let options = ConnectOptions {
+            proxied: Some((books.conn.remote, books.conn.destination)),
+            ..ConnectOptions::default()
+        };
+        match connect(&books.worker, cluster, &endpoint, options).await {
             Ok(upstream) => {
                 let mut record = books.record.borrow_mut();
                 record.upstream_local = upstream.local;
                 record.upstream_principal.clone_from(&upstream.peer_uri);
                 drop(record);
+                observe(cluster, &endpoint, Outcome::Connected);
                 return Ok(upstream);
             }
             Err(error) if error.is_overflow() => {
@@ -262,9 +287,11 @@ async fn connect_upstream(cluster: &Arc<Cluster>, books: &Books) -> Result<Upstr
                 return Err(error.into());
             }
             Err(error) => {
+                observe(cluster, &endpoint, Outcome::ConnectFailed);
                 tried.push(endpoint.address);
                 books.record.borrow_mut().upstream_failure = error.transport_failure().map(Arc::from);
                 if tried.len() >= attempts as usize {
+                    cluster.stats.upstream_cx_connect_attempts_exceeded.inc();
                     books.flag(ResponseFlags::UPSTREAM_CONNECTION_FAILURE);
                     if attempts > 1 {
                         books.flag(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);

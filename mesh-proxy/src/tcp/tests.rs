@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,13 +8,15 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::snapshot::{ChainMatch, Cluster, Discovery, NetworkFilter, TcpProxy, Terminal, Transport};
+use crate::snapshot::{
+    ChainMatch, Cluster, Discovery, HashRule, LbIndex, LbPolicy, NetworkFilter, TcpProxy, Terminal, Transport,
+};
 use crate::testing::{
     TestCa, TestProxy, alpn, chain, client_tls, cluster, common, echo_server, eventually, exchange, inspect_all,
     listener, loopback, refused, server_tls, soon, tcp_to, with_tls,
 };
 
-async fn proxy_to(terminal: Terminal, clusters: Vec<Cluster>) -> (TestProxy, SocketAddr) {
+pub(super) async fn proxy_to(terminal: Terminal, clusters: Vec<Cluster>) -> (TestProxy, SocketAddr) {
     let proxy = TestProxy::start(1);
     proxy.publish(
         vec![listener(
@@ -27,7 +30,7 @@ async fn proxy_to(terminal: Terminal, clusters: Vec<Cluster>) -> (TestProxy, Soc
     (proxy, address)
 }
 
-async fn connect(address: SocketAddr) -> TcpStream {
+pub(super) async fn connect(address: SocketAddr) -> TcpStream {
     soon("connect", TcpStream::connect(address)).await.expect("listening")
 }
 
@@ -90,6 +93,8 @@ async fn idle_connections_are_closed() {
         stat_prefix: "app".into(),
         clusters: vec![("app".into(), 1)],
         idle_timeout: Some(Duration::from_millis(50)),
+        hash_source_ip: false,
+        tunnel: None,
         max_connect_attempts: 1,
         access_logs: Vec::new(),
     }));
@@ -111,6 +116,8 @@ async fn other_endpoints_are_tried() {
             stat_prefix: "app".into(),
             clusters: vec![("app".into(), 1)],
             idle_timeout: None,
+            hash_source_ip: false,
+            tunnel: None,
             max_connect_attempts: attempts,
             access_logs: Vec::new(),
         }))
@@ -126,12 +133,46 @@ async fn other_endpoints_are_tried() {
 }
 
 #[tokio::test]
+async fn a_caller_stays_with_its_endpoint_by_its_address() {
+    let apps = [echo_server("a").await, echo_server("b").await, echo_server("c").await];
+    let endpoints_of = |hash_source_ip| {
+        let terminal = Terminal::Tcp(Arc::new(TcpProxy {
+            stat_prefix: "app".into(),
+            clusters: vec![("app".into(), 1)],
+            idle_timeout: None,
+            hash_source_ip,
+            tunnel: None,
+            max_connect_attempts: 1,
+            access_logs: Vec::new(),
+        }));
+        let mut app = cluster("app", &apps, &Transport::Plain);
+        let rule = HashRule::Maglev(7);
+        app.rules.hash = Some(rule);
+        app.lb = LbPolicy::Hash(rule);
+        app.index = LbIndex::new(&app.endpoints, &app.rules);
+        async move {
+            let (_proxy, address) = proxy_to(terminal, vec![app]).await;
+            let mut seen = HashSet::new();
+            for _ in 0..20 {
+                seen.insert(exchange(connect(address).await, b"1").await.expect("served"));
+            }
+            seen.len()
+        }
+    };
+    assert_eq!(endpoints_of(true).await, 1);
+    // Without a hash any endpoint is taken.
+    assert!(endpoints_of(false).await > 1);
+}
+
+#[tokio::test]
 async fn weights_share_connections() {
     let (one, two) = (echo_server("one").await, echo_server("two").await);
     let terminal = Terminal::Tcp(Arc::new(TcpProxy {
         stat_prefix: "both".into(),
         clusters: vec![("one".into(), 3), ("two".into(), 1), ("nobody".into(), 0)],
         idle_timeout: None,
+        hash_source_ip: false,
+        tunnel: None,
         max_connect_attempts: 1,
         access_logs: Vec::new(),
     }));

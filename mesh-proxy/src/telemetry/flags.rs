@@ -1,19 +1,27 @@
 //! Response flags: why a request or a connection ended as it did, under Envoy's short strings.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::ops::{BitOr, BitOrAssign};
 
-/// A set of Envoy's response flags.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct ResponseFlags(u32);
+/// A set of Envoy's response flags, in the order in which they were set.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ResponseFlags {
+    bits: u32,
+    /// The numbers of the flags, from 1, in five bits each, the first one lowest. There is room for twelve.
+    order: u64,
+}
+
+/// Of a number in `order`.
+const WIDTH: u32 = 5;
 
 macro_rules! flags {
     ($($bit:literal $name:ident $short:literal $long:literal;)*) => {
         impl ResponseFlags {
             $(#[doc = concat!("`", $short, "`: ", $long, ".")]
-            pub const $name: ResponseFlags = ResponseFlags(1 << $bit);)*
+            pub const $name: ResponseFlags = ResponseFlags { bits: 1 << $bit, order: $bit + 1 };)*
         }
-        /// In the order in which Envoy prints them: bit, short, long.
+        /// Flag, short, long; each at the place of its bit.
         const ALL: &[(ResponseFlags, &str, &str)] = &[$((ResponseFlags::$name, $short, $long),)*];
     };
 }
@@ -53,21 +61,33 @@ flags! {
 
 impl ResponseFlags {
     /// No flag.
-    pub const NONE: ResponseFlags = ResponseFlags(0);
+    pub const NONE: ResponseFlags = ResponseFlags { bits: 0, order: 0 };
 
     /// Whether no flag is set.
     pub fn is_empty(self) -> bool {
-        self.0 == 0
+        self.bits == 0
     }
 
     /// Whether one of `other` is set.
     pub fn intersects(self, other: ResponseFlags) -> bool {
-        self.0 & other.0 != 0
+        self.bits & other.bits != 0
     }
 
-    /// Adds flags.
+    /// Adds flags behind those that are there.
     pub fn set(&mut self, other: ResponseFlags) {
-        self.0 |= other.0;
+        for (flag, ..) in other.in_order() {
+            let room = WIDTH * self.bits.count_ones();
+            if !self.intersects(*flag) && room + WIDTH <= u64::BITS {
+                self.bits |= flag.bits;
+                self.order |= flag.order << room;
+            }
+        }
+    }
+
+    fn in_order(self) -> impl Iterator<Item = &'static (ResponseFlags, &'static str, &'static str)> {
+        let numbers = (0..).map(move |i| self.order.checked_shr(WIDTH * i).unwrap_or(0) & ((1 << WIDTH) - 1));
+        let numbers = numbers.take_while(|number| *number > 0);
+        numbers.filter_map(|number| ALL.get(usize::try_from(number).ok()? - 1))
     }
 
     /// The flag of a short string, such as `NR`.
@@ -100,7 +120,7 @@ impl ResponseFlags {
             return out.write_char('-');
         }
         let mut first = true;
-        for entry in ALL.iter().filter(|(flag, ..)| self.intersects(*flag)) {
+        for entry in self.in_order() {
             if !first {
                 out.write_char(',')?;
             }
@@ -111,17 +131,33 @@ impl ResponseFlags {
     }
 }
 
+impl PartialEq for ResponseFlags {
+    fn eq(&self, other: &Self) -> bool {
+        self.bits == other.bits
+    }
+}
+
+impl Eq for ResponseFlags {}
+
+impl Hash for ResponseFlags {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.bits.hash(state);
+    }
+}
+
 impl BitOr for ResponseFlags {
     type Output = Self;
 
     fn bitor(self, other: Self) -> Self {
-        ResponseFlags(self.0 | other.0)
+        let mut both = self;
+        both.set(other);
+        both
     }
 }
 
 impl BitOrAssign for ResponseFlags {
     fn bitor_assign(&mut self, other: Self) {
-        self.0 |= other.0;
+        self.set(other);
     }
 }
 
@@ -139,7 +175,9 @@ mod tests {
     fn flags_print_as_envoy_does() {
         assert_eq!(ResponseFlags::NONE.to_string(), "-");
         let two = ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED | ResponseFlags::UPSTREAM_CONNECTION_FAILURE;
-        assert_eq!(two.to_string(), "UF,URX");
+        // In the order in which they were set.
+        assert_eq!(two.to_string(), "URX,UF");
+        assert_eq!((two | two).to_string(), "URX,UF");
         assert_eq!(ResponseFlags::parse("NR"), Some(ResponseFlags::NO_ROUTE_FOUND));
         assert_eq!(ResponseFlags::parse("nope"), None);
     }

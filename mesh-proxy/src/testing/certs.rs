@@ -101,6 +101,7 @@ pub(crate) fn common(identity: Option<&Arc<Identity>>, trust: Option<Arc<TrustBu
         min_version: TlsVersion::V1_2,
         max_version: TlsVersion::V1_3,
         cipher_suites: Vec::new(),
+        ecdh_curves: Vec::new(),
         alpn: Vec::new(),
     }
 }

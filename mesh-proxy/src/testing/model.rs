@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::snapshot::{
     ChainMatch, Cluster, ClusterState, Direction, Discovery, Endpoint, EndpointState, FilterChain, Http2Options,
-    Inspectors, IstioClusterMeta, LbIndex, LbPolicy, Limits, Listener, ServerTls, TcpProxy, Terminal, Transport,
-    TransportSockets, UpstreamHttp, UpstreamVersion,
+    Inspectors, IstioClusterMeta, LbIndex, LbPolicy, LbRules, Limits, Listener, ServerTls, TcpProxy, Terminal,
+    Transport, TransportSockets, UpstreamHttp, UpstreamVersion,
 };
 use crate::telemetry::stats::ClusterStats;
 
@@ -67,6 +67,8 @@ pub(crate) fn tcp_to(cluster: &str) -> Terminal {
         stat_prefix: cluster.into(),
         clusters: vec![(cluster.into(), 1)],
         idle_timeout: Some(Duration::from_secs(3600)),
+        hash_source_ip: false,
+        tunnel: None,
         max_connect_attempts: 1,
         access_logs: Vec::new(),
     }))
@@ -82,6 +84,7 @@ pub(crate) fn cluster(name: &str, endpoints: &[SocketAddr], transport: &Transpor
                 weight: 1,
                 priority: 0,
                 locality: Arc::default(),
+                locality_weight: 0,
                 healthy: true,
                 transport: transport.clone(),
                 workload: None,
@@ -89,6 +92,11 @@ pub(crate) fn cluster(name: &str, endpoints: &[SocketAddr], transport: &Transpor
             })
         })
         .collect();
+    // As Istio sets it.
+    let no_panic = LbRules {
+        panic_threshold: 0.0,
+        ..LbRules::default()
+    };
     Cluster {
         name: name.into(),
         discovery: Discovery::Static,
@@ -103,7 +111,11 @@ pub(crate) fn cluster(name: &str, endpoints: &[SocketAddr], transport: &Transpor
             auto_sni: false,
             auto_san_validation: false,
         },
-        index: LbIndex::new(&endpoints),
+        index: LbIndex::new(&endpoints, &no_panic),
+        live: None,
+        rules: no_panic,
+        health_check: None,
+        outlier: None,
         endpoints,
         transports: Arc::new(TransportSockets::default()),
         limits: Limits {
@@ -111,8 +123,9 @@ pub(crate) fn cluster(name: &str, endpoints: &[SocketAddr], transport: &Transpor
             max_pending_requests: u32::MAX,
             max_requests: u32::MAX,
             max_retries: u32::MAX,
+            retry_budget: None,
+            track_remaining: false,
         },
-        panic_threshold: 0.0,
         bind: None,
         keepalive: None,
         istio: IstioClusterMeta::default(),

@@ -21,7 +21,11 @@ use super::{ClientTlsParams, Identity, ServerTlsParams, TlsCommon, TlsVersion};
 /// When key and certificate do not fit each other, or no cipher suite or version is left. The text names what is wrong.
 pub fn server_config(params: &ServerTlsParams) -> Result<Arc<ServerConfig>, String> {
     let common = &params.common;
-    let provider = provider_for(&common.cipher_suites, common.max_version == TlsVersion::V1_2)?;
+    let provider = provider_for(
+        &common.cipher_suites,
+        &common.ecdh_curves,
+        common.max_version == TlsVersion::V1_2,
+    )?;
     let keys = load_keys(&common.identities, &provider)?;
     if keys.is_empty() {
         return Err("tls_certificates: a server needs a certificate".to_owned());
@@ -50,7 +54,11 @@ pub fn server_config(params: &ServerTlsParams) -> Result<Arc<ServerConfig>, Stri
 /// As [`server_config`].
 pub fn client_config(params: &ClientTlsParams) -> Result<Arc<ClientConfig>, String> {
     let common = &params.common;
-    let provider = provider_for(&common.cipher_suites, common.max_version == TlsVersion::V1_2)?;
+    let provider = provider_for(
+        &common.cipher_suites,
+        &common.ecdh_curves,
+        common.max_version == TlsVersion::V1_2,
+    )?;
     let keys = load_keys(&common.identities, &provider)?;
     let verifier = PeerVerifier::new(common, params.verify_server_name, false, &provider)?;
     let builder = ClientConfig::builder_with_provider(provider)

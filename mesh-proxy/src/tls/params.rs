@@ -77,6 +77,9 @@ pub struct TlsCommon {
     /// `cipher_suites` for TLS 1.2 in OpenSSL's names; empty for all that are safe. Names that rustls does not have (without
     /// forward secrecy) are left out, an error only when none is left.
     pub cipher_suites: Vec<String>,
+    /// `ecdh_curves` in BoringSSL's names, in order of preference; empty for all. Those that rustls does not have are left out,
+    /// an error only when none is left.
+    pub ecdh_curves: Vec<String>,
     /// `alpn_protocols`, in order.
     pub alpn: Vec<Vec<u8>>,
 }

@@ -3,8 +3,8 @@
 use std::sync::{Arc, LazyLock};
 
 use rustls::SupportedCipherSuite;
-use rustls::crypto::CryptoProvider;
-use rustls::crypto::aws_lc_rs::{self, cipher_suite as suite};
+use rustls::crypto::aws_lc_rs::{self, cipher_suite as suite, kx_group};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 
 /// TLS 1.3 suites. AES-GCM first: every machine of the last ten years has instructions for it, and 128 bits cost less
 /// than 256.
@@ -57,6 +57,20 @@ const LEFT_OUT: [&str; 11] = [
     "ECDHE-PSK-AES256-CBC-SHA",
 ];
 
+/// Key exchanges by BoringSSL's names.
+const CURVES: [(&str, &'static dyn SupportedKxGroup); 7] = [
+    ("X25519MLKEM768", kx_group::X25519MLKEM768),
+    ("X25519", kx_group::X25519),
+    ("x25519", kx_group::X25519),
+    ("P-256", kx_group::SECP256R1),
+    ("prime256v1", kx_group::SECP256R1),
+    ("P-384", kx_group::SECP384R1),
+    ("secp384r1", kx_group::SECP384R1),
+];
+
+/// Key exchanges that Envoy has and that are never offered here.
+const CURVES_LEFT_OUT: [&str; 3] = ["P-224", "P-521", "secp521r1"];
+
 static DEFAULT: LazyLock<Arc<CryptoProvider>> =
     LazyLock::new(|| Arc::new(with_suites(TLS12.iter().map(|(_, suite)| *suite))));
 
@@ -71,14 +85,32 @@ pub fn install_provider() {
     let _ = CryptoProvider::install_default((*provider()).clone());
 }
 
-/// The provider with these TLS 1.2 suites, in this order; all for an empty list. As in Envoy, `[A|B]` groups suites of
-/// equal preference, and TLS 1.3 suites are not affected.
+/// The provider with these TLS 1.2 suites and these key exchanges, in this order; all for an empty list. As in Envoy, `[A|B]`
+/// groups suites of equal preference, and TLS 1.3 suites are not affected.
 ///
 /// # Errors
-/// On a name that is none, and when every name is one that is left out and TLS 1.2 is the newest version (`only_tls12`).
-pub(super) fn provider_for(names: &[String], only_tls12: bool) -> Result<Arc<CryptoProvider>, String> {
+/// On a name that is none, when every suite is one that is left out and TLS 1.2 is the newest version (`only_tls12`), and when
+/// every key exchange is one that is left out.
+pub(super) fn provider_for(
+    names: &[String],
+    curves: &[String],
+    only_tls12: bool,
+) -> Result<Arc<CryptoProvider>, String> {
+    let mut provider = match suites(names, only_tls12)? {
+        None if curves.is_empty() => return Ok(provider()),
+        None => (*provider()).clone(),
+        Some(suites) => with_suites(suites.into_iter()),
+    };
+    if !curves.is_empty() {
+        provider.kx_groups = key_exchanges(curves)?;
+    }
+    Ok(Arc::new(provider))
+}
+
+/// The suites of these names; `None` for an empty list.
+fn suites(names: &[String], only_tls12: bool) -> Result<Option<Vec<SupportedCipherSuite>>, String> {
     if names.is_empty() {
-        return Ok(provider());
+        return Ok(None);
     }
     let mut suites = Vec::new();
     for name in names
@@ -106,7 +138,32 @@ pub(super) fn provider_for(names: &[String], only_tls12: bool) -> Result<Arc<Cry
             names.join(", ")
         ));
     }
-    Ok(Arc::new(with_suites(suites.into_iter())))
+    Ok(Some(suites))
+}
+
+fn key_exchanges(names: &[String]) -> Result<Vec<&'static dyn SupportedKxGroup>, String> {
+    let known = || CURVES.map(|(name, _)| name).join(", ");
+    let mut groups: Vec<&'static dyn SupportedKxGroup> = Vec::new();
+    for name in names {
+        if let Some((_, group)) = CURVES.iter().find(|(known, _)| known == name) {
+            if groups.iter().all(|g| g.name() != group.name()) {
+                groups.push(*group);
+            }
+        } else if !CURVES_LEFT_OUT.contains(&name.as_str()) {
+            return Err(format!(
+                "ecdh_curves: {name:?} is no key exchange; use some of {}",
+                known()
+            ));
+        }
+    }
+    if groups.is_empty() {
+        return Err(format!(
+            "ecdh_curves: none of {} is implemented; add some of {}",
+            names.join(", "),
+            known()
+        ));
+    }
+    Ok(groups)
 }
 
 fn with_suites(tls12: impl Iterator<Item = SupportedCipherSuite>) -> CryptoProvider {
@@ -126,7 +183,7 @@ mod tests {
             "[ECDHE-RSA-AES256-GCM-SHA384|ECDHE-ECDSA-CHACHA20-POLY1305]",
             "AES256-GCM-SHA384",
         ];
-        let provider = provider_for(&names.map(str::to_owned), true).expect("known names");
+        let provider = provider_for(&names.map(str::to_owned), &[], true).expect("known names");
         assert_eq!(
             provider.cipher_suites[3..],
             [
@@ -138,10 +195,30 @@ mod tests {
 
     #[test]
     fn names_that_are_none_and_lists_without_a_safe_suite_are_refused() {
-        let error = provider_for(&["ECDHE-RSA-ROT13".to_owned()], false).expect_err("no such suite");
+        let error = provider_for(&["ECDHE-RSA-ROT13".to_owned()], &[], false).expect_err("no such suite");
         assert!(error.contains("ECDHE-RSA-ROT13"), "{error}");
         let unsafe_only = ["AES256-GCM-SHA384".to_owned()];
-        assert!(provider_for(&unsafe_only, true).is_err());
-        assert!(provider_for(&unsafe_only, false).is_ok(), "TLS 1.3 has its own suites");
+        assert!(provider_for(&unsafe_only, &[], true).is_err());
+        assert!(
+            provider_for(&unsafe_only, &[], false).is_ok(),
+            "TLS 1.3 has its own suites"
+        );
+    }
+    #[test]
+    fn key_exchanges_follow_the_configured_order() {
+        let offered = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+            let provider = provider_for(&[], &names, false)?;
+            Ok::<_, String>(provider.kx_groups.iter().map(|g| g.name()).collect::<Vec<_>>())
+        };
+        use rustls::NamedGroup::{X25519, secp256r1, secp384r1};
+        assert_eq!(
+            offered(&["P-384", "P-521", "prime256v1", "P-256", "X25519"]),
+            Ok(vec![secp384r1, secp256r1, X25519])
+        );
+        let error = offered(&["P-256", "curve-of-mine"]).expect_err("no such curve");
+        assert!(error.contains("curve-of-mine"), "{error}");
+        assert!(offered(&["P-521"]).is_err(), "none is left");
+        assert_eq!(offered(&[]).map(|all| all.len()), Ok(provider().kx_groups.len()));
     }
 }

@@ -1,15 +1,15 @@
 //! Choice of an endpoint.
 //!
 //! A pick costs a few atomic loads, whatever the number of endpoints: positions are drawn from the tables of
-//! [`LbIndex`], which the builder of snapshots makes once, and a draw that falls on an ejected endpoint is repeated.
-//! Only when draws keep failing is the list walked.
+//! [`LbIndex`], which the builder of snapshots makes once, and which is made anew when an endpoint is ejected or comes back.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::snapshot::{Cluster, Discovery, Endpoint, LbGroup, LbPolicy};
+use crate::snapshot::{Cluster, Discovery, Endpoint, LbGroup, LbIndex, LbPolicy, LbTable};
 use crate::worker::Worker;
 
 /// What a pick may depend on, beside the cluster.
@@ -17,14 +17,15 @@ use crate::worker::Worker;
 pub struct PickContext<'a> {
     /// Endpoints that were tried already; another is taken if one comes up within `avoid_attempts` draws.
     pub avoid: &'a [SocketAddr],
+    /// Priorities that are left out as long as there are others that take traffic (`retry_priority`).
+    pub tried_priorities: &'a [u32],
     /// `host_selection_retry_max_attempts`.
     pub avoid_attempts: u32,
+    /// Hash of the request, for consistent hashing; chance decides without.
+    pub hash: Option<u64>,
     /// Where the connection was going, for [`Discovery::OriginalDst`].
     pub original_dst: Option<SocketAddr>,
 }
-
-/// Draws before the list is walked.
-const DRAWS: usize = 8;
 
 /// Chooses an endpoint; `None` when there is none that takes traffic.
 pub fn pick(cluster: &Cluster, worker: &Rc<Worker>, ctx: PickContext<'_>) -> Option<Arc<Endpoint>> {
@@ -41,27 +42,35 @@ pub fn pick(cluster: &Cluster, worker: &Rc<Worker>, ctx: PickContext<'_>) -> Opt
 }
 
 fn pick_listed(cluster: &Cluster, ctx: PickContext<'_>) -> Option<Arc<Endpoint>> {
-    let mut chosen = pick_once(cluster)?;
+    cluster.with_index(|index| pick_from(cluster, index, ctx).cloned())
+}
+
+fn pick_from<'c>(cluster: &'c Cluster, index: &LbIndex, ctx: PickContext<'_>) -> Option<&'c Arc<Endpoint>> {
+    if let LbPolicy::Hash(_) = cluster.lb {
+        return pick_by_hash(cluster, index, ctx);
+    }
+    let tried = ctx.tried_priorities;
+    let mut chosen = pick_once(cluster, index, tried)?;
     if !ctx.avoid.is_empty() {
         for _ in 0..ctx.avoid_attempts {
             if !ctx.avoid.contains(&chosen.address) {
                 break;
             }
-            chosen = pick_once(cluster)?;
+            chosen = pick_once(cluster, index, tried)?;
         }
     }
-    Some(chosen.clone())
+    Some(chosen)
 }
 
-fn pick_once(cluster: &Cluster) -> Option<&Arc<Endpoint>> {
-    let groups = &cluster.index.groups;
+fn pick_once<'c>(cluster: &'c Cluster, index: &LbIndex, tried: &[u32]) -> Option<&'c Arc<Endpoint>> {
+    let groups = &index.groups;
     let first = match groups.len() {
         0 => return None,
         1 => 0,
-        _ => group_by_load(groups),
+        _ => group_for(groups, tried, random(100)),
     };
     pick_in(cluster, &groups[first]).or_else(|| {
-        // Everything there is ejected, or the group is empty: by order of priority.
+        // Nothing in it takes traffic: by order of priority.
         groups
             .iter()
             .enumerate()
@@ -70,8 +79,54 @@ fn pick_once(cluster: &Cluster) -> Option<&Arc<Endpoint>> {
     })
 }
 
-fn group_by_load(groups: &[LbGroup]) -> usize {
-    let mut point = random(100);
+/// Each request gets the endpoint of its hash; attempts after the first go along the table.
+fn pick_by_hash<'c>(cluster: &'c Cluster, index: &LbIndex, ctx: PickContext<'_>) -> Option<&'c Arc<Endpoint>> {
+    let by_chance = || (u64::from(random(u32::MAX)) << 32) | u64::from(random(u32::MAX));
+    let hash = ctx.hash.unwrap_or_else(by_chance);
+    let groups = &index.groups;
+    #[allow(clippy::cast_possible_truncation)]
+    let first = group_for(groups, ctx.tried_priorities, (hash % 100) as u32);
+    let group = groups.get(first).filter(|g| g.hash.is_some());
+    let group = group.or_else(|| groups.iter().find(|g| g.hash.is_some()))?;
+    let table = group.hash.as_deref()?;
+    let mut attempt = 0;
+    loop {
+        let chosen = cluster.endpoints.get(table.choose(hash, attempt) as usize)?;
+        if attempt >= ctx.avoid_attempts || !ctx.avoid.contains(&chosen.address) {
+            return Some(chosen);
+        }
+        attempt += 1;
+    }
+}
+
+fn group_for(groups: &[LbGroup], tried: &[u32], point: u32) -> usize {
+    if tried.is_empty() {
+        return group_by_load(groups, point);
+    }
+    let untried = groups.iter().filter(|g| !tried.contains(&g.priority));
+    let total = untried.map(|g| g.health).sum::<u32>().min(100);
+    if total == 0 {
+        return group_by_load(groups, point);
+    }
+    // The share of those that were tried goes to the others, by their health.
+    let (mut point, mut left) = (point, 100);
+    for (i, group) in groups.iter().enumerate() {
+        if tried.contains(&group.priority) {
+            continue;
+        }
+        let share = (group.health * 100 / total).min(left);
+        if point < share {
+            return i;
+        }
+        point -= share;
+        left -= share;
+    }
+    // Rounding's rest goes to the first that takes any.
+    let rest = |g: &LbGroup| g.health > 0 && !tried.contains(&g.priority);
+    groups.iter().position(rest).unwrap_or_default()
+}
+
+fn group_by_load(groups: &[LbGroup], mut point: u32) -> usize {
     for (i, group) in groups.iter().enumerate() {
         if point < group.load {
             return i;
@@ -81,60 +136,34 @@ fn group_by_load(groups: &[LbGroup]) -> usize {
     0
 }
 
-fn pick_in<'a>(cluster: &'a Cluster, group: &LbGroup) -> Option<&'a Arc<Endpoint>> {
-    let total = group.all.len();
-    if total == 0 {
-        return None;
+fn pick_in<'c>(cluster: &'c Cluster, group: &LbGroup) -> Option<&'c Arc<Endpoint>> {
+    let turn = &cluster.state.next;
+    if group.panic {
+        return draw(cluster, &group.all, turn);
     }
-    // Panic: with too few healthy endpoints left, all of them are used rather than the few overwhelmed.
-    #[allow(clippy::cast_precision_loss)]
-    let panic = (group.healthy.len() as f64) * 100.0 < cluster.panic_threshold * (total as f64);
-    let table = if panic { &group.all } else { &group.healthy };
-    if table.is_empty() {
-        return None;
-    }
-    let usable = |endpoint: &Endpoint| panic || !endpoint.state.ejected.load(Relaxed);
-    for _ in 0..DRAWS {
-        let endpoint = draw(cluster, table)?;
-        if usable(endpoint) {
-            return Some(endpoint);
+    match &group.localities {
+        None => draw(cluster, &group.healthy, turn),
+        Some(localities) => {
+            let locality = localities.next()?;
+            draw(cluster, &locality.healthy, &locality.turn)
         }
-    }
-    let endpoints = || table.indices().filter_map(|i| cluster.endpoints.get(i));
-    if let Some(endpoint) = endpoints().find(|e| usable(e)) {
-        return Some(endpoint);
-    }
-    // All are ejected.
-    if cluster.panic_threshold > 0.0 {
-        draw(cluster, &group.all)
-    } else {
-        None
     }
 }
 
-fn draw<'a>(cluster: &'a Cluster, table: &crate::snapshot::LbTable) -> Option<&'a Arc<Endpoint>> {
-    let endpoints = &cluster.endpoints;
-    match cluster.lb {
-        LbPolicy::RoundRobin | LbPolicy::ClusterProvided => {
-            let position = cluster.state.next.fetch_add(1, Relaxed);
-            endpoints.get(table.by_turn(position))
-        }
-        LbPolicy::Random => endpoints.get(table.by_point(random(table.points()))),
-        LbPolicy::LeastRequest(choices) => {
-            let mut best: Option<&Arc<Endpoint>> = None;
-            let mut least = u32::MAX;
-            for _ in 0..choices.max(1) {
-                // Weights are in the draw, so that load alone decides between the drawn.
-                let candidate = endpoints.get(table.by_point(random(table.points())))?;
-                let load = candidate.state.active.load(Relaxed);
-                if load < least && !(best.is_some() && candidate.state.ejected.load(Relaxed)) {
-                    least = load;
-                    best = Some(candidate);
-                }
-            }
-            best.or_else(|| endpoints.get(table.by_point(0)))
-        }
+fn draw<'c>(cluster: &'c Cluster, table: &LbTable, turn: &AtomicU64) -> Option<&'c Arc<Endpoint>> {
+    if table.is_empty() {
+        return None;
     }
+    let endpoints = &cluster.endpoints;
+    let position = match cluster.lb {
+        LbPolicy::RoundRobin | LbPolicy::ClusterProvided => table.by_turn(turn.fetch_add(1, Relaxed)),
+        LbPolicy::Random | LbPolicy::Hash(_) => table.by_point(random(table.points())),
+        LbPolicy::LeastRequest(choices) => {
+            let load = |i: usize| endpoints.get(i).map_or(u32::MAX, |e| e.state.active.load(Relaxed));
+            table.best_of(choices, random, load)
+        }
+    };
+    endpoints.get(position)
 }
 
 /// A number below `bound` (0 when `bound` is 0), from a generator that is fast and not secret.

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::UpstreamIo;
 use super::io::ConnectionGuard;
 use super::mark::mark;
-use crate::snapshot::{Cluster, Endpoint, Transport};
+use super::proxy_header::{self, Proxied};
+use crate::snapshot::{Cluster, Endpoint};
 use crate::tcp::ReadAhead;
 use crate::tls::{self, ClientStream, TlsError};
 use crate::worker::Worker;
@@ -24,8 +26,12 @@ pub struct ConnectOptions<'a> {
     pub server_name: Option<&'a str>,
     /// ALPN to offer.
     pub alpn: AlpnOffer,
+    /// Whom a PROXY header names.
+    pub proxied: Option<Proxied>,
     /// Open it even when the cluster has as many connections as it may.
     pub force: bool,
+    /// Whoever wants it has asked before, and is counted in `upstream_cx_overflow` already.
+    pub again: bool,
 }
 
 /// Application protocols to offer on TLS.
@@ -137,7 +143,7 @@ pub async fn connect(
     options: ConnectOptions<'_>,
 ) -> Result<UpstreamIo, ConnectError> {
     let _ = worker;
-    let guard = ConnectionGuard::new(cluster, endpoint, options.force).ok_or(ConnectError::Overflow)?;
+    let guard = ConnectionGuard::new(cluster, endpoint, options).ok_or(ConnectError::Overflow)?;
     let limit = cluster.connect_timeout;
     let opened = tokio::time::timeout(limit, open(cluster, endpoint, options)).await;
     let address = endpoint.address;
@@ -163,6 +169,22 @@ pub async fn connect(
     Err(failure)
 }
 
+/// A connection, whatever it is made of.
+pub(super) type BoxedStream = Box<dyn AnyStream>;
+
+pub(super) trait AnyStream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> AnyStream for S {}
+
+/// Opens a connection for a health check, which no limit holds back and no statistics of the cluster count. The caller limits
+/// its time.
+pub(super) async fn open_for_check(cluster: &Cluster, endpoint: &Endpoint) -> Result<BoxedStream, ConnectError> {
+    Ok(match open(cluster, endpoint, ConnectOptions::default()).await? {
+        Opened::Plain(stream) => Box::new(stream),
+        Opened::Tls(stream) => Box::new(stream),
+    })
+}
+
 enum Opened {
     Plain(TcpStream),
     Tls(ClientStream<ReadAhead<TcpStream>>),
@@ -170,18 +192,18 @@ enum Opened {
 
 async fn open(cluster: &Cluster, endpoint: &Endpoint, options: ConnectOptions<'_>) -> Result<Opened, ConnectError> {
     let address = endpoint.address;
-    let tls = match &endpoint.transport {
-        Transport::Plain => None,
-        Transport::Tls(tls) => Some(tls),
-    };
+    let tls = endpoint.transport.tls();
     // Before the connection is made: without the secret there is no use in one.
     if let Some(waiting) = tls.filter(|t| t.config.is_none()) {
         let error = TlsError::NotReady(waiting.secrets.join(", "));
         return Err(ConnectError::Tls { address, error });
     }
-    let stream = open_tcp(cluster, address)
-        .await
-        .map_err(|error| ConnectError::Tcp { address, error })?;
+    let refused = |error| ConnectError::Tcp { address, error };
+    let mut stream = open_tcp(cluster, address).await.map_err(refused)?;
+    if let Some(version) = endpoint.transport.proxy_header() {
+        let header = proxy_header::encode(version, options.proxied);
+        stream.write_all(&header).await.map_err(refused)?;
+    }
     let Some(tls) = tls else {
         return Ok(Opened::Plain(stream));
     };

@@ -4,13 +4,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use super::ConnectOptions;
 use crate::snapshot::{Cluster, ClusterState, Endpoint, EndpointState};
 use crate::tcp::{ByteStream, ReadAhead};
 use crate::telemetry::stats::ClusterStats;
@@ -156,13 +157,15 @@ pub(super) struct ConnectionGuard {
 
 impl ConnectionGuard {
     /// `None` when the cluster has as many connections as it may.
-    pub(super) fn new(cluster: &Cluster, endpoint: &Endpoint, force: bool) -> Option<Self> {
-        let before = cluster.state.connections.fetch_add(1, Relaxed);
-        if before >= cluster.limits.max_connections && !force {
-            cluster.state.connections.fetch_sub(1, Relaxed);
+    pub(super) fn new(cluster: &Cluster, endpoint: &Endpoint, options: ConnectOptions<'_>) -> Option<Self> {
+        let limit = cluster.limits.max_connections;
+        let more = |open: u32| (options.force || open < limit).then_some(open.saturating_add(1));
+        let open = cluster.state.connections.fetch_update(SeqCst, SeqCst, more);
+        // As in Envoy, also when the connection is made all the same.
+        if !options.again && open.unwrap_or(limit) >= limit {
             cluster.stats.upstream_cx_overflow.inc();
-            return None;
         }
+        open.ok()?;
         cluster.stats.upstream_cx_total.inc();
         cluster.stats.upstream_cx_active.inc();
         endpoint.state.connections.fetch_add(1, Relaxed);
@@ -188,7 +191,7 @@ impl ConnectionGuard {
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        self.cluster.connections.fetch_sub(1, Relaxed);
+        self.cluster.connection_ended();
         self.endpoint.connections.fetch_sub(1, Relaxed);
         self.stats.upstream_cx_active.dec();
     }

@@ -1,23 +1,23 @@
 //! Getting a connection for one request, and giving it back.
 
 use std::cell::Cell;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 
-use super::pool::{Counted, Idle, Meta, Shared, Slot};
+use super::line::Place;
+use super::pool::{Busy, Counted, Idle, Meta, Shared, Slot};
+use super::proxy_header::Proxied;
 use super::{AlpnOffer, ConnectError, ConnectOptions, Protocol, UpstreamIo, Want, connect};
 use crate::http::{Gather, RequestBody};
 use crate::snapshot::{Cluster, Endpoint};
 use crate::worker::Worker;
-
-/// While a cluster is at `max_connections`, connections may come free on another worker, which tells nobody here.
-const RECHECK: Duration = Duration::from_millis(50);
 
 /// A connection for one request. Dropping it before [`Lease::release`] closes an HTTP/1 connection.
 pub(crate) struct Lease {
@@ -29,8 +29,13 @@ pub(crate) struct Lease {
 }
 
 enum Leased {
-    Http1(Option<http1::SendRequest<RequestBody>>),
+    Http1(Option<Http1>),
     Http2(Rc<Shared>),
+}
+
+struct Http1 {
+    sender: http1::SendRequest<RequestBody>,
+    busy: Busy,
 }
 
 /// Why there is no connection.
@@ -65,12 +70,12 @@ async fn open(
     slot: Rc<Slot>,
 ) -> Result<Lease, LeaseError> {
     slot.refresh(cluster);
-    cluster.stats.upstream_rq_pending_total.inc();
     let _pending =
         Counted::below(&cluster.state, cluster.limits.max_pending_requests, |s| &s.pending).ok_or_else(|| {
             cluster.stats.upstream_rq_pending_overflow.inc();
             LeaseError::PendingOverflow
         })?;
+    cluster.stats.upstream_rq_pending_total.inc();
     match want.protocol {
         Protocol::Http1 => open_http1(worker, cluster, endpoint, want, &slot).await,
         Protocol::Http2 | Protocol::Auto => {
@@ -83,6 +88,7 @@ async fn open(
     }
 }
 
+/// Opens a connection, or waits in line for one where the cluster may have no more.
 async fn open_http1(
     worker: &Rc<Worker>,
     cluster: &Arc<Cluster>,
@@ -90,27 +96,63 @@ async fn open_http1(
     want: Want<'_>,
     slot: &Rc<Slot>,
 ) -> Result<Lease, LeaseError> {
-    loop {
-        let waiting = slot.waiters.notified();
-        let options = ConnectOptions {
-            server_name: want.server_name,
-            alpn: want.alpn,
-            // As in Envoy, every pool may have one connection.
-            force: slot.active.get() == 0 && slot.opening.get() == 0,
-        };
-        let opening = OpeningHttp1::new(slot);
-        match connect(worker, cluster, endpoint, options).await {
-            Ok(io) => return handshake_http1(cluster, slot, io).await,
-            Err(ConnectError::Overflow) => {
-                drop(opening);
-                slot.contended.set(true);
-                let _ = tokio::time::timeout(RECHECK, waiting).await;
-                if let Some(lease) = slot.take(Protocol::Http1) {
-                    return Ok(lease);
-                }
-            }
-            Err(error) => return Err(LeaseError::Connect(Rc::new(error))),
+    if slot.line.is_empty() {
+        let opened = open_one(worker, cluster, endpoint, want, slot, false).await;
+        if !is_overflow(&opened) {
+            return opened;
         }
+    } else {
+        cluster.stats.upstream_cx_overflow.inc();
+    }
+    let place = Place::last(slot);
+    let _waiting = Counted::one(&cluster.state, |s| &s.waiting);
+    loop {
+        // From here on no end of a connection is missed.
+        let mut room = pin!(cluster.state.room.notified());
+        room.as_mut().enable();
+        if let Some(lease) = place.given() {
+            return Ok(lease);
+        }
+        if place.is_first() {
+            let opened = open_one(worker, cluster, endpoint, want, slot, true).await;
+            if !is_overflow(&opened) {
+                return opened;
+            }
+            if let Some(lease) = place.given() {
+                return Ok(lease);
+            }
+        }
+        tokio::select! {
+            () = place.woken() => {}
+            () = room => slot.line.wake_first(),
+        }
+    }
+}
+
+fn is_overflow(opened: &Result<Lease, LeaseError>) -> bool {
+    matches!(opened, Err(LeaseError::Connect(error)) if error.is_overflow())
+}
+
+async fn open_one(
+    worker: &Rc<Worker>,
+    cluster: &Arc<Cluster>,
+    endpoint: &Arc<Endpoint>,
+    want: Want<'_>,
+    slot: &Rc<Slot>,
+    again: bool,
+) -> Result<Lease, LeaseError> {
+    let options = ConnectOptions {
+        server_name: want.server_name,
+        alpn: want.alpn,
+        proxied: want.proxied,
+        // As in Envoy, every pool may have one connection.
+        force: slot.active.get() == 0 && slot.opening.get() == 0,
+        again,
+    };
+    let _opening = OpeningHttp1::new(slot);
+    match connect(worker, cluster, endpoint, options).await {
+        Ok(io) => handshake_http1(cluster, slot, io).await,
+        Err(error) => Err(LeaseError::Connect(Rc::new(error))),
     }
 }
 
@@ -127,6 +169,10 @@ impl<'s> OpeningHttp1<'s> {
 impl Drop for OpeningHttp1<'_> {
     fn drop(&mut self) {
         self.0.opening.set(self.0.opening.get().saturating_sub(1));
+        // Without a connection left here, the first in line may open one whatever the limit.
+        if self.0.opening.get() == 0 && self.0.active.get() == 0 {
+            self.0.line.wake_first();
+        }
     }
 }
 
@@ -143,13 +189,7 @@ async fn handshake_http1(cluster: &Cluster, slot: &Rc<Slot>, io: UpstreamIo) -> 
         }
     });
     cluster.stats.upstream_cx_http1_total.inc();
-    slot.active.set(slot.active.get() + 1);
-    Ok(Lease {
-        slot: slot.clone(),
-        conn: Leased::Http1(Some(sender)),
-        meta,
-        reused: false,
-    })
+    Ok(Lease::http1(slot, sender, meta, false))
 }
 
 fn handshake_failed(slot: &Slot, error: hyper::Error) -> LeaseError {
@@ -179,6 +219,7 @@ async fn open_shared(
     slot: &Rc<Slot>,
 ) -> Result<Lease, LeaseError> {
     let failures = slot.failure.borrow().0;
+    let mut counted = false;
     loop {
         let waiting = slot.waiters.notified();
         if let Some(lease) = slot.take(want.protocol) {
@@ -193,6 +234,11 @@ async fn open_shared(
         {
             return Err(LeaseError::Connect(error.clone()));
         }
+        // Others have found that there may be no more connections.
+        if slot.full.get() && !counted {
+            counted = true;
+            cluster.stats.upstream_cx_overflow.inc();
+        }
         if !slot.connecting.replace(true) {
             let opening = Opening {
                 worker: worker.clone(),
@@ -200,6 +246,7 @@ async fn open_shared(
                 endpoint: endpoint.clone(),
                 alpn: want.alpn,
                 server_name: want.server_name.map(Into::into),
+                proxied: want.proxied,
                 protocol: want.protocol,
                 slot: slot.clone(),
             };
@@ -216,25 +263,36 @@ struct Opening {
     endpoint: Arc<Endpoint>,
     alpn: AlpnOffer,
     server_name: Option<Box<str>>,
+    proxied: Option<Proxied>,
     protocol: Protocol,
     slot: Rc<Slot>,
 }
 
 impl Opening {
     async fn run(self) {
-        let result = self.open().await;
         let slot = &self.slot;
-        match result {
-            // At the limit of connections, with some at hand: streams wait for their turn on those.
+        let _waiting = Counted::one(&self.cluster.state, |s| &s.waiting);
+        let mut room = pin!(self.cluster.state.room.notified());
+        room.as_mut().enable();
+        match self.open().await {
+            // At the limit of connections, with some at hand: streams wait for their turn on those, or for the end of one
+            // anywhere else.
             Err(LeaseError::Connect(error)) if error.is_overflow() && !slot.shared.borrow().is_empty() => {
-                tokio::time::sleep(RECHECK).await;
+                slot.full.set(true);
+                // Those who wait count that they do.
+                slot.waiters.notify_waiters();
+                let freed = slot.waiters.notified();
+                tokio::select! {
+                    () = room => {}
+                    () = freed => {}
+                }
             }
             Err(LeaseError::Connect(error)) => {
                 let mut failure = slot.failure.borrow_mut();
                 failure.0 += 1;
                 failure.1 = Some(error);
             }
-            Ok(()) | Err(LeaseError::PendingOverflow) => {}
+            Ok(()) | Err(LeaseError::PendingOverflow) => slot.full.set(false),
         }
         slot.connecting.set(false);
         slot.waiters.notify_waiters();
@@ -244,7 +302,10 @@ impl Opening {
         let options = ConnectOptions {
             server_name: self.server_name.as_deref(),
             alpn: self.alpn,
+            proxied: self.proxied,
             force: self.slot.shared.borrow().is_empty(),
+            // Whoever waits counts for itself.
+            again: !self.slot.shared.borrow().is_empty(),
         };
         let io = match connect(&self.worker, &self.cluster, &self.endpoint, options).await {
             Ok(io) => io,
@@ -266,7 +327,15 @@ impl Opening {
         let meta = Rc::new(meta(&self.cluster, &io));
         let options = &self.cluster.http.http2;
         let io = Gather::new(io);
-        let (sender, conn) = http2::Builder::new(io.exec())
+        let mut builder = http2::Builder::new(io.exec());
+        if let Some((interval, timeout)) = options.keep_alive {
+            builder
+                .timer(TokioTimer::new())
+                .keep_alive_interval(interval)
+                .keep_alive_timeout(timeout)
+                .keep_alive_while_idle(true);
+        }
+        let (sender, conn) = builder
             .initial_stream_window_size(options.initial_stream_window)
             .initial_connection_window_size(options.initial_connection_window)
             .max_header_list_size(60 * 1024)
@@ -338,13 +407,7 @@ impl Slot {
             if !conn.sender.is_ready() {
                 continue;
             }
-            self.active.set(self.active.get() + 1);
-            return Some(Lease {
-                slot: self.clone(),
-                conn: Leased::Http1(Some(conn.sender)),
-                meta: conn.meta,
-                reused: true,
-            });
+            return Some(Lease::http1(self, conn.sender, conn.meta, true));
         }
         None
     }
@@ -366,6 +429,16 @@ impl Slot {
 }
 
 impl Lease {
+    fn http1(slot: &Rc<Slot>, sender: http1::SendRequest<RequestBody>, meta: Rc<Meta>, reused: bool) -> Self {
+        let busy = Busy::new(slot);
+        Lease {
+            slot: slot.clone(),
+            conn: Leased::Http1(Some(Http1 { sender, busy })),
+            meta,
+            reused,
+        }
+    }
+
     /// Our address on the connection.
     pub(crate) fn local(&self) -> Option<std::net::SocketAddr> {
         self.meta.local
@@ -391,7 +464,7 @@ impl Lease {
     ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
         self.meta.requests.set(self.meta.requests.get().saturating_add(1));
         match &mut self.conn {
-            Leased::Http1(Some(sender)) => sender.try_send_request(request).await,
+            Leased::Http1(Some(conn)) => conn.sender.try_send_request(request).await,
             Leased::Http2(shared) => {
                 let mut sender = shared.sender.clone();
                 sender.try_send_request(request).await
@@ -403,10 +476,12 @@ impl Lease {
 
     /// The response is through: the connection may serve others.
     pub(crate) fn release(mut self) {
-        let Leased::Http1(sender) = &mut self.conn else {
+        let Leased::Http1(conn) = &mut self.conn else {
             return;
         };
-        let Some(sender) = sender.take() else { return };
+        let Some(Http1 { mut sender, busy }) = conn.take() else {
+            return;
+        };
         if sender.is_closed() || self.meta.spent() || self.slot.retired.get() {
             return;
         }
@@ -415,22 +490,24 @@ impl Lease {
             return;
         }
         // The connection's task has not come round yet, or the request's body is still on its way.
-        let (slot, meta, mut sender) = (self.slot.clone(), self.meta.clone(), sender);
+        let (slot, meta) = (self.slot.clone(), self.meta.clone());
         tokio::task::spawn_local(async move {
+            let _busy = busy;
             if sender.ready().await.is_ok() {
                 slot.put(sender, meta);
-                if slot.contended.replace(false) {
-                    slot.waiters.notify_waiters();
-                }
             }
         });
     }
 }
 
 impl Slot {
-    fn put(&self, sender: http1::SendRequest<RequestBody>, meta: Rc<Meta>) {
+    fn put(self: &Rc<Self>, sender: http1::SendRequest<RequestBody>, meta: Rc<Meta>) {
         let now = Instant::now();
         if self.retired.get() || self.too_old(&meta, now) {
+            return;
+        }
+        if !self.line.is_empty() {
+            self.line.hand(Lease::http1(self, sender, meta, true));
             return;
         }
         self.idle.borrow_mut().push(Idle {
@@ -443,20 +520,12 @@ impl Slot {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        match &self.conn {
-            Leased::Http1(_) => {
-                self.slot.active.set(self.slot.active.get().saturating_sub(1));
-                if self.slot.contended.replace(false) {
-                    self.slot.waiters.notify_waiters();
-                }
-            }
-            Leased::Http2(shared) => {
-                let before = shared.active.get();
-                shared.active.set(before.saturating_sub(1));
-                shared.used.set(Instant::now());
-                if before as usize >= shared.allowed.get() {
-                    self.slot.waiters.notify_waiters();
-                }
+        if let Leased::Http2(shared) = &self.conn {
+            let before = shared.active.get();
+            shared.active.set(before.saturating_sub(1));
+            shared.used.set(Instant::now());
+            if before as usize >= shared.allowed.get() {
+                self.slot.waiters.notify_waiters();
             }
         }
     }

@@ -3,10 +3,15 @@
 mod balance;
 mod connect;
 mod exec;
+pub mod health_check;
 mod io;
 mod lease;
+mod line;
 pub(crate) mod mark;
+pub mod outlier;
 mod pool;
+mod proxy_header;
+pub mod slow_start;
 
 #[cfg(test)]
 mod tests;
@@ -17,4 +22,5 @@ pub use exec::LocalExec;
 pub use io::UpstreamIo;
 pub(crate) use lease::*;
 pub use pool::Pools;
-pub(crate) use pool::{Counted, Protocol, Want};
+pub(crate) use pool::{Protocol, Want};
+pub use proxy_header::Proxied;

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use hyper::client::conn::{http1, http2};
 use tokio::sync::Notify;
 
+use super::line::Line;
+use super::proxy_header::Proxied;
 use super::{AlpnOffer, ConnectError};
 use crate::http::RequestBody;
 use crate::snapshot::{
@@ -42,6 +44,7 @@ pub(super) struct Key {
     protocol: Protocol,
     alpn: AlpnOffer,
     server_name: Option<Box<str>>,
+    proxied: Option<Proxied>,
 }
 
 impl Key {
@@ -57,6 +60,8 @@ pub(crate) struct Want<'a> {
     pub(crate) alpn: AlpnOffer,
     /// `auto_sni`.
     pub(crate) server_name: Option<&'a str>,
+    /// Whom a PROXY header names, where the transport has one.
+    pub(crate) proxied: Option<Proxied>,
 }
 
 /// Pools of one worker.
@@ -84,15 +89,17 @@ pub(crate) struct Slot {
     pub(super) state: Arc<ClusterState>,
     /// HTTP/1 connections without a request, the latest used last.
     pub(super) idle: RefCell<Vec<Idle>>,
-    /// Leases of HTTP/1 connections.
+    /// HTTP/1 connections in use, or on their way back.
     pub(super) active: Cell<u32>,
     pub(super) shared: RefCell<Vec<Rc<Shared>>>,
-    /// Requests that wait until there is a connection (or one less in use).
+    /// Requests that wait until there is a shared connection (or one stream less on it).
     pub(super) waiters: Notify,
     /// HTTP/1 connections that are being opened.
     pub(super) opening: Cell<u32>,
-    /// Somebody waits because of `max_connections`.
-    pub(super) contended: Cell<bool>,
+    /// Requests that wait for an HTTP/1 connection because of `max_connections`.
+    pub(super) line: Line,
+    /// The last attempt to open a shared connection was stopped by `max_connections`.
+    pub(super) full: Cell<bool>,
     /// A shared connection is being opened; those who need one wait for it.
     pub(super) connecting: Cell<bool>,
     /// How the last attempts to open a shared connection failed, and how many did.
@@ -122,6 +129,23 @@ pub(super) struct Shared {
     /// Streams that the peer allows.
     pub(super) allowed: Cell<usize>,
     pub(super) used: Cell<Instant>,
+}
+
+/// An HTTP/1 connection in use, or on its way back.
+pub(super) struct Busy(Rc<Slot>);
+
+impl Busy {
+    pub(super) fn new(slot: &Rc<Slot>) -> Self {
+        slot.active.set(slot.active.get() + 1);
+        Busy(slot.clone())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.active.set(self.0.active.get().saturating_sub(1));
+        self.0.line.wake_first();
+    }
 }
 
 /// What stays the same while a connection lives.
@@ -156,6 +180,7 @@ impl Pools {
                 weight: 1,
                 priority: 0,
                 locality: Arc::default(),
+                locality_weight: 0,
                 healthy: true,
                 transport: cluster.transports.default.clone(),
                 workload: None,
@@ -168,10 +193,7 @@ impl Pools {
 
     /// Where connections of this kind are kept.
     pub(super) fn slot(&self, worker: &Rc<Worker>, cluster: &Cluster, endpoint: &Endpoint, want: Want<'_>) -> Rc<Slot> {
-        let tls = match &endpoint.transport {
-            Transport::Plain => None,
-            Transport::Tls(tls) => Some(tls),
-        };
+        let tls = endpoint.transport.tls();
         let key = Key {
             cluster: Arc::as_ptr(&cluster.state) as usize,
             address: endpoint.address,
@@ -187,6 +209,8 @@ impl Pools {
                 (Some(tls), Some(name)) if tls.sni.is_empty() => Some(name.into()),
                 _ => None,
             },
+            // A connection that names its caller serves nobody else.
+            proxied: want.proxied.filter(|_| endpoint.transport.proxy_header().is_some()),
         };
         if let Some(slot) = self.slots.borrow().get(&key) {
             return slot.clone();
@@ -200,7 +224,8 @@ impl Pools {
             shared: RefCell::default(),
             waiters: Notify::new(),
             opening: Cell::default(),
-            contended: Cell::default(),
+            line: Line::default(),
+            full: Cell::default(),
             connecting: Cell::default(),
             failure: RefCell::default(),
             negotiated: Cell::default(),
@@ -272,9 +297,9 @@ impl Slot {
         if !Arc::ptr_eq(&cluster.state, &self.state) {
             return false;
         }
-        let suits = |transport: &Transport| match transport {
-            Transport::Plain => self.key.tls.is_none(),
-            Transport::Tls(tls) => self.key.tls == Some(tls.fingerprint),
+        let suits = |transport: &Transport| {
+            self.key.tls == transport.tls().map(|t| t.fingerprint)
+                && self.key.proxied.is_some() == transport.proxy_header().is_some()
         };
         if cluster.discovery == Discovery::OriginalDst {
             return suits(&cluster.transports.default);
@@ -331,6 +356,16 @@ pub(crate) struct Counted<F: Fn(&ClusterState) -> &AtomicU32> {
 }
 
 impl<F: Fn(&ClusterState) -> &AtomicU32> Counted<F> {
+    /// Counts one, without a limit.
+    pub(crate) fn one(state: &Arc<ClusterState>, which: F) -> Self {
+        // Seen by whoever ends a connection after this: see `ConnectionGuard`.
+        which(state).fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        Counted {
+            state: state.clone(),
+            which,
+        }
+    }
+
     pub(crate) fn below(state: &Arc<ClusterState>, limit: u32, which: F) -> Option<Self> {
         use std::sync::atomic::Ordering::Relaxed;
         let before = which(state).fetch_add(1, Relaxed);

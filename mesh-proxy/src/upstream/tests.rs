@@ -7,9 +7,11 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::*;
 use crate::shared::{Node, Shared};
-use crate::snapshot::{Cluster, Discovery, Endpoint, EndpointState, LbIndex, LbPolicy, Transport};
+use crate::snapshot::{Cluster, Discovery, Endpoint, EndpointState, LbIndex, LbPolicy, LiveIndex, Transport};
 use crate::testing;
 use crate::worker::Worker;
+
+mod tables;
 
 fn address(i: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], i))
@@ -32,6 +34,7 @@ fn cluster(lb: LbPolicy, endpoints: &[(u32, u32, bool)]) -> Cluster {
                 weight: *weight,
                 priority: *priority,
                 locality: Arc::default(),
+                locality_weight: 0,
                 healthy: *healthy,
                 transport: Transport::Plain,
                 workload: None,
@@ -39,8 +42,19 @@ fn cluster(lb: LbPolicy, endpoints: &[(u32, u32, bool)]) -> Cluster {
             })
         })
         .collect();
-    cluster.index = LbIndex::new(&cluster.endpoints);
+    rebuild(&mut cluster);
     cluster
+}
+
+fn rebuild(cluster: &mut Cluster) {
+    cluster.index = LbIndex::new(&cluster.endpoints, &cluster.rules);
+    cluster.live = Some(LiveIndex::default());
+}
+
+/// As outlier detection does it.
+fn eject(cluster: &Cluster, endpoint: usize) {
+    cluster.endpoints[endpoint].state.ejected.store(true, Relaxed);
+    cluster.state.health.fetch_add(1, Relaxed);
 }
 
 /// How often each endpoint is chosen.
@@ -79,17 +93,23 @@ fn least_request_avoids_the_busy() {
     let cluster = cluster(LbPolicy::LeastRequest(2), &[(1, 0, true); 2]);
     cluster.endpoints[0].state.active.store(10, Relaxed);
     let counts = shares(&cluster, 1000);
-    // Both draws fall on the busy one a quarter of the time.
-    assert!((150..350).contains(&counts[0]), "{counts:?}");
+    // The other one is in every draw.
+    assert_eq!(counts, [0, 1000]);
+    // With weights too, however heavy the busy one is.
+    let cluster = self::cluster(LbPolicy::LeastRequest(2), &[(1, 0, true), (100, 0, true), (2, 0, true)]);
+    cluster.endpoints[1].state.active.store(10, Relaxed);
+    let counts = shares(&cluster, 3000);
+    assert_eq!(counts[1], 0, "{counts:?}");
+    assert!(counts[2] > counts[0], "{counts:?}");
 }
 
 #[test]
 fn unhealthy_and_ejected_endpoints_get_nothing() {
     for lb in [LbPolicy::RoundRobin, LbPolicy::Random, LbPolicy::LeastRequest(2)] {
         let cluster = cluster(lb, &[(1, 0, false), (1, 0, true), (1, 0, true)]);
-        cluster.endpoints[2].state.ejected.store(true, Relaxed);
+        eject(&cluster, 2);
         assert_eq!(shares(&cluster, 100), [0, 100, 0], "{lb:?}");
-        cluster.endpoints[1].state.ejected.store(true, Relaxed);
+        eject(&cluster, 1);
         assert_eq!(
             shares(&cluster, 100),
             [0, 0, 0],
@@ -102,8 +122,27 @@ fn unhealthy_and_ejected_endpoints_get_nothing() {
 fn panic_mode_uses_all() {
     let mut cluster = cluster(LbPolicy::RoundRobin, &[(1, 0, false), (1, 0, false), (1, 0, true)]);
     assert_eq!(shares(&cluster, 90), [0, 0, 90]);
-    cluster.panic_threshold = 50.0;
+    cluster.rules.panic_threshold = 50.0;
+    rebuild(&mut cluster);
     assert_eq!(shares(&cluster, 90), [30, 30, 30]);
+    // Ejected endpoints count as unhealthy.
+    let mut ejected = self::cluster(LbPolicy::RoundRobin, &[(1, 0, true); 3]);
+    ejected.rules.panic_threshold = 50.0;
+    rebuild(&mut ejected);
+    eject(&ejected, 0);
+    assert_eq!(shares(&ejected, 90), [0, 45, 45]);
+    eject(&ejected, 1);
+    assert_eq!(shares(&ejected, 90), [30, 30, 30]);
+    // As long as other priorities make up for it there is no panic.
+    let mut other = self::cluster(
+        LbPolicy::RoundRobin,
+        &[(1, 0, false), (1, 0, false), (1, 0, true), (1, 1, true)],
+    );
+    other.rules.panic_threshold = 50.0;
+    rebuild(&mut other);
+    let counts = shares(&other, 1000);
+    assert_eq!(counts[..2], [0, 0], "{counts:?}");
+    assert!((350..570).contains(&counts[2]), "{counts:?}");
 }
 
 #[test]
@@ -120,8 +159,13 @@ fn priorities_spill_over() {
     assert_eq!(shares(&none, 100), [0, 100]);
     // Ejected rather than unhealthy: the next priority steps in.
     let ejected = cluster(LbPolicy::RoundRobin, &[(1, 0, true), (1, 1, true)]);
-    ejected.endpoints[0].state.ejected.store(true, Relaxed);
+    eject(&ejected, 0);
     assert_eq!(shares(&ejected, 100), [0, 100]);
+    // And takes the share that the first can no longer take.
+    let half = cluster(LbPolicy::RoundRobin, &[(1, 0, true), (1, 0, true), (1, 1, true)]);
+    eject(&half, 1);
+    let counts = shares(&half, 2000);
+    assert!((1250..1550).contains(&counts[0]) && counts[1] == 0, "{counts:?}");
 }
 
 #[test]
@@ -132,6 +176,8 @@ fn tried_endpoints_are_avoided_while_there_are_others() {
     let context = PickContext {
         avoid: &tried,
         avoid_attempts: 3,
+        hash: None,
+        tried_priorities: &[],
         original_dst: None,
     };
     for _ in 0..20 {
@@ -143,6 +189,33 @@ fn tried_endpoints_are_avoided_while_there_are_others() {
         ..context
     };
     assert!(pick(&cluster, &worker, context).is_some());
+}
+
+#[test]
+fn tried_priorities_are_avoided_while_there_are_others() {
+    let endpoints = [(1, 0, true), (1, 1, true), (1, 1, false), (1, 2, true)];
+    let cluster = cluster(LbPolicy::RoundRobin, &endpoints);
+    let worker = worker();
+    let shares = |tried: &[u32]| {
+        let mut counts = [0; 4];
+        for _ in 0..1000 {
+            let context = PickContext {
+                tried_priorities: tried,
+                ..PickContext::default()
+            };
+            counts[usize::from(pick(&cluster, &worker, context).expect("one").address.port())] += 1;
+        }
+        counts
+    };
+    assert_eq!(shares(&[]), [1000, 0, 0, 0]);
+    let [first, second, unhealthy, third] = shares(&[0]);
+    assert!(first == 0 && unhealthy == 0, "{first} {unhealthy}");
+    assert!(
+        (600..800).contains(&second),
+        "1.4 times half of it: {second}, and {third}"
+    );
+    assert_eq!(shares(&[0, 1]), [0, 0, 0, 1000]);
+    assert_eq!(shares(&[0, 1, 2]), [1000, 0, 0, 0]);
 }
 
 #[test]

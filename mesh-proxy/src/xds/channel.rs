@@ -22,7 +22,6 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::target::{Roots, Target};
 use crate::shared::Shared;
-use crate::snapshot::Transport;
 use crate::snapshot::build::{certificates, system_roots};
 use crate::tls;
 
@@ -181,9 +180,9 @@ async fn open_cluster(shared: Arc<Shared>, name: String) -> anyhow::Result<BoxSt
         .await
         .with_context(|| endpoint.address.to_string())?;
     tcp.set_nodelay(true)?;
-    match &endpoint.transport {
-        Transport::Plain => Ok(Box::pin(tcp)),
-        Transport::Tls(context) => {
+    match endpoint.transport.tls() {
+        None => Ok(Box::pin(tcp)),
+        Some(context) => {
             let stream = tls::connect(tcp, context, &context.sni, &[b"h2".to_vec()]).await?;
             Ok(Box::pin(stream))
         }

@@ -1,4 +1,4 @@
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 
 use super::*;
 use crate::snapshot::{HeaderOpsPair, RequireTls, RouteAction, StringMatch, StringPattern};
@@ -11,6 +11,7 @@ fn host(name: &str) -> Arc<VirtualHost> {
         headers: HeaderOpsPair::default(),
         include_attempt_count: false,
         retry: None,
+        hedge_on_per_try_timeout: false,
         origin: None,
     })
 }
@@ -76,9 +77,13 @@ fn check(on: RouteMatch, path: &str, query: Option<&str>, headers: &HeaderMap) -
             body: bytes::Bytes::new(),
         },
         headers: HeaderOpsPair::default(),
+        stat_prefix: None,
         operation: None,
         fault: None,
         cors: None,
+        local_rate_limit: None,
+        header_mutation: None,
+        has_operators: false,
         origin: None,
     }));
     let facts = Facts {
@@ -157,12 +162,18 @@ fn headers_present_absent_and_inverted() {
         assert_eq!(check(make(again), "/", None, &none), without, "{label}, without it");
     }
     some.append("end-user", HeaderValue::from_static("mary"));
-    assert!(check(
-        header("end-user", exact("jason,mary"), false, false),
-        "/",
-        None,
-        &some
-    ));
+    for (value, invert, matched) in [
+        ("mary", false, true),
+        ("jason,mary", false, false),
+        ("mary", true, false),
+    ] {
+        let matcher = header("end-user", exact(value), invert, false);
+        assert_eq!(
+            check(matcher, "/", None, &some),
+            matched,
+            "one of two: {value}, {invert}"
+        );
+    }
 }
 
 #[test]

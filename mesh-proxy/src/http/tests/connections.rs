@@ -7,49 +7,12 @@ use std::time::Duration;
 use http::Version;
 use http_body_util::BodyExt as _;
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::harness::*;
-use super::resilience::{mesh, slow};
+use super::resilience::slow;
 use crate::testing::{eventually, soon};
-
-#[tokio::test]
-async fn limits_answer_overflow() {
-    let origin = slow(Duration::from_millis(300)).await;
-    let limits = json!({"circuit_breakers": {"thresholds": [{"max_requests": 1}]}});
-    let mesh = mesh(all_to("up"), origin.address, limits).await;
-    let (mut one, mut two) = (
-        Client::connect(mesh.address, Version::HTTP_11).await,
-        Client::connect(mesh.address, Version::HTTP_11).await,
-    );
-    let (a, b) = tokio::join!(one.get("/"), two.get("/"));
-    let mut codes = [a.status, b.status];
-    codes.sort_unstable();
-    assert_eq!(codes, [200, 503]);
-    let refused = if a.status == 503 { a } else { b };
-    assert_eq!(refused.header("x-envoy-overloaded"), "true");
-    assert!(refused.body.ends_with("reset reason: overflow"), "{}", refused.body);
-    assert_eq!(one.get("/").await.status, 200);
-}
-
-#[tokio::test]
-async fn requests_wait_for_a_connection_where_those_are_limited() {
-    let origin = slow(Duration::from_millis(50)).await;
-    let limits = json!({"circuit_breakers": {"thresholds": [{"max_connections": 1, "max_pending_requests": 10}]}});
-    let mesh = mesh(all_to("up"), origin.address, limits).await;
-    let mut tasks = Vec::new();
-    for _ in 0..5 {
-        let address = mesh.address;
-        tasks.push(tokio::spawn(async move {
-            Client::connect(address, Version::HTTP_11).await.get("/").await.status
-        }));
-    }
-    for task in tasks {
-        assert_eq!(task.await.expect("a task"), 200);
-    }
-    assert_eq!(origin.connections(), 1);
-}
 
 #[tokio::test]
 async fn connections_are_used_again() {
@@ -89,6 +52,83 @@ async fn http2_requests_share_a_connection() {
         assert_eq!(task.await.expect("a task"), 200);
     }
     assert_eq!(origin.connections(), 1);
+}
+
+/// Reads frames of HTTP/2 until one of this kind comes.
+async fn until_frame(stream: &mut TcpStream, wanted: u8) {
+    loop {
+        let mut head = [0; 9];
+        soon("a frame", stream.read_exact(&mut head)).await.expect("open");
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; length as usize];
+        soon("its payload", stream.read_exact(&mut payload))
+            .await
+            .expect("open");
+        if head[3] == wanted {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_answers_no_ping_is_left() {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    const PING: u8 = 6;
+    let socket = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let options = protocol(json!({"explicit_http_config": {"http2_protocol_options": {
+        "connection_keepalive": {"interval": "0.05s", "timeout": "0.05s"}}}}));
+    let mesh = Mesh::to(&[socket.local_addr().expect("bound")], options).await;
+    let asking = tokio::spawn(async move { Client::connect(mesh.address, Version::HTTP_11).await.get("/").await });
+    let (mut stream, _) = soon("a connection", socket.accept()).await.expect("connected");
+    let mut preface = [0; PREFACE.len()];
+    soon("the preface", stream.read_exact(&mut preface))
+        .await
+        .expect("open");
+    assert_eq!(preface, PREFACE);
+    // Empty SETTINGS, and nothing else ever.
+    stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.expect("open");
+    until_frame(&mut stream, PING).await;
+    assert_eq!(soon("an answer", asking).await.expect("a task").status, 503);
+}
+
+#[tokio::test]
+async fn a_connection_that_names_its_caller_serves_nobody_else() {
+    const BODY: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+    let socket = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let kind =
+        "type.googleapis.com/envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport";
+    let raw = "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer";
+    let options = json!({"transport_socket": {"name": "envoy.transport_sockets.upstream_proxy_protocol", "typed_config": {
+        "@type": kind, "config": {"version": "V1"},
+        "transport_socket": {"name": "envoy.transport_sockets.raw_buffer", "typed_config": {"@type": raw}}}}});
+    let mesh = Mesh::to(&[socket.local_addr().expect("bound")], options).await;
+    let mut headers = Vec::new();
+    for _ in 0..2 {
+        let mut client = Client::connect(mesh.address, Version::HTTP_11).await;
+        let answers = tokio::spawn(async move { (client.get("/").await.status, client.get("/").await.status) });
+        let (stream, _) = soon("a connection", socket.accept()).await.expect("connected");
+        let mut stream = BufReader::new(stream);
+        let mut header = String::new();
+        soon("its header", stream.read_line(&mut header)).await.expect("open");
+        headers.push(header);
+        // Both requests of one caller come on its connection.
+        for _ in 0..2 {
+            let mut line = String::new();
+            while line != "\r\n" {
+                line.clear();
+                soon("a request", stream.read_line(&mut line)).await.expect("open");
+            }
+            stream.write_all(BODY).await.expect("open");
+        }
+        let (one, two) = soon("answers", answers).await.expect("a task");
+        assert_eq!((one, two), (200, 200));
+    }
+    let port = |header: &String| header.split(' ').nth(4).map(str::to_owned);
+    assert!(
+        headers.iter().all(|h| h.starts_with("PROXY TCP4 127.0.0.1 127.0.0.1 ")),
+        "{headers:?}"
+    );
+    assert_ne!(port(&headers[0]), port(&headers[1]));
 }
 
 #[tokio::test]
@@ -154,6 +194,11 @@ async fn a_dead_connection_is_replaced_unless_that_could_act_twice() {
     assert_eq!(seen.status, 503);
     assert!(seen.body.ends_with("connection termination"), "{}", seen.body);
     assert_eq!(requests.load(Relaxed) - before, 1, "a POST is not made twice");
+    // Nor one without a body.
+    assert_eq!(client.get("/").await.status, 200);
+    let before = requests.load(Relaxed);
+    assert_eq!(client.seen(post("/", "")).await.status, 503);
+    assert_eq!(requests.load(Relaxed) - before, 1);
 }
 
 #[tokio::test]

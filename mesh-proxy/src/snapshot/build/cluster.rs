@@ -3,29 +3,33 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use mesh_api::envoy::pb::envoy::config::cluster::v3 as cluster;
 use mesh_api::envoy::pb::envoy::config::core::v3 as core;
 use mesh_api::envoy::pb::google::protobuf::{Struct, value::Kind};
+use tokio::time::Instant;
 
+use super::circuit_breakers::limits;
 use super::cluster_http::upstream_http;
 use super::common::{duration, istio_string, string_field, uint};
 use super::context::Context;
 use super::endpoint::{EndpointSpec, Host, assignment};
+use super::health::health_check;
 use super::invalid::{At, Invalid, Result, each};
+use super::lb::{lb_policy, rules};
+use super::outlier::outlier_detection;
 use super::tls::client_transport;
 use crate::snapshot::{
     Cluster, ClusterState, Discovery, DnsFamily, DnsOptions, DnsTarget, Endpoint, EndpointState, IstioClusterMeta,
-    IstioService, Keepalive, LbIndex, LbPolicy, Limits, Transport, TransportMatch, TransportSockets,
+    IstioService, Keepalive, LbIndex, LiveIndex, Transport, TransportMatch, TransportSockets,
 };
 use crate::telemetry::stats::ClusterStats;
 
 /// Envoy's defaults.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const DNS_REFRESH: Duration = Duration::from_secs(5);
-const PANIC_THRESHOLD: f64 = 50.0;
-const LEAST_REQUEST_CHOICES: u32 = 2;
 
 /// What a cluster is made of beside its message.
 pub(super) struct Parts<'a> {
@@ -57,7 +61,29 @@ pub(super) fn cluster(value: &cluster::Cluster, parts: &Parts<'_>, context: &mut
         Discovery::LogicalDns(_) => found(&own, parts.resolved, 1),
         Discovery::OriginalDst => Vec::new(),
     };
-    let endpoints = endpoints(specs, &transports, parts.old);
+    let health_check = health_check(&value.health_checks, &value.name)?.map(Arc::new);
+    // Original destinations are not known before they are wanted.
+    let health_check = health_check.filter(|_| discovery != Discovery::OriginalDst);
+    let endpoints = endpoints(specs, &transports, parts.old, health_check.is_some());
+    if health_check.is_none() {
+        endpoints.iter().for_each(|e| e.state.unwell.store(false, Relaxed));
+    }
+    let lb = lb_policy(value, &discovery)?;
+    let rules = rules(value, lb)?;
+    if rules.slow_start.is_some() {
+        for endpoint in &endpoints {
+            let monitor = endpoint.state.monitor.get_or_init(Box::default);
+            monitor.since.get_or_init(Instant::now);
+        }
+    }
+    let outlier = value.outlier_detection.as_ref().map(outlier_detection);
+    let outlier = outlier.transpose().at("outlier_detection")?.map(Arc::new);
+    // Original destinations are not chosen, so none of them can be left out.
+    let outlier = outlier.filter(|_| discovery != Discovery::OriginalDst);
+    if outlier.is_none() {
+        // Nobody would take them back.
+        endpoints.iter().for_each(|e| e.state.ejected.store(false, Relaxed));
+    }
     let stats = parts.old.map_or_else(
         || {
             let name = if value.alt_stat_name.is_empty() {
@@ -69,27 +95,32 @@ pub(super) fn cluster(value: &cluster::Cluster, parts: &Parts<'_>, context: &mut
         },
         |old| old.stats.clone(),
     );
+    let limits = limits(value)?;
+    let state = parts
+        .old
+        .map_or_else(|| Arc::new(ClusterState::default()), |old| old.state.clone());
+    stats.watch_limits(&state, limits);
     stats.membership_total.set(count(endpoints.len()));
     stats
         .membership_healthy
-        .set(count(endpoints.iter().filter(|e| e.healthy).count()));
+        .set(count(endpoints.iter().filter(|e| e.takes_traffic()).count()));
+    stats.has_outlier_detection.store(outlier.is_some(), Relaxed);
     Ok(Cluster {
         name: value.name.as_str().into(),
-        lb: lb_policy(value, &discovery)?,
+        lb,
         discovery,
         connect_timeout: duration(value.connect_timeout.as_ref())
             .filter(|d| !d.is_zero())
             .unwrap_or(CONNECT_TIMEOUT),
         http,
-        index: LbIndex::new(&endpoints),
+        index: LbIndex::new(&endpoints, &rules),
+        live: (outlier.is_some() || health_check.is_some() || rules.slow_start.is_some()).then(LiveIndex::default),
+        rules,
+        health_check,
+        outlier,
         endpoints,
         transports: Arc::new(transports),
-        limits: limits(value)?,
-        panic_threshold: value
-            .common_lb_config
-            .as_ref()
-            .and_then(|c| c.healthy_panic_threshold.as_ref())
-            .map_or(PANIC_THRESHOLD, |p| p.value),
+        limits,
         bind: bind(value.upstream_bind_config.as_ref()).at("upstream_bind_config")?,
         keepalive: value
             .upstream_connection_options
@@ -98,9 +129,7 @@ pub(super) fn cluster(value: &cluster::Cluster, parts: &Parts<'_>, context: &mut
             .map(keepalive),
         istio: istio_meta(value.metadata.as_ref()),
         stats,
-        state: parts
-            .old
-            .map_or_else(|| Arc::new(ClusterState::default()), |old| old.state.clone()),
+        state,
     })
 }
 
@@ -218,6 +247,7 @@ fn endpoints(
     specs: Vec<(EndpointSpec, SocketAddr)>,
     transports: &TransportSockets,
     old: Option<&Cluster>,
+    checked: bool,
 ) -> Vec<Arc<Endpoint>> {
     let before: HashMap<SocketAddr, &Arc<Endpoint>> = old
         .map(|c| c.endpoints.iter().map(|e| (e.address, e)).collect())
@@ -229,7 +259,11 @@ fn endpoints(
             let state = match before.get(&address) {
                 Some(found) if same_endpoint(found, &spec, &transport) => return Arc::clone(found),
                 Some(found) => found.state.clone(),
-                None => Arc::new(EndpointState::default()),
+                None => Arc::new(EndpointState {
+                    // Until its first check.
+                    unwell: checked.into(),
+                    ..EndpointState::default()
+                }),
             };
             Arc::new(Endpoint {
                 address,
@@ -237,6 +271,7 @@ fn endpoints(
                 weight: spec.weight,
                 priority: spec.priority,
                 locality: spec.locality,
+                locality_weight: spec.locality_weight,
                 healthy: spec.healthy,
                 transport,
                 workload: spec.workload,
@@ -251,11 +286,13 @@ fn same_endpoint(old: &Endpoint, spec: &EndpointSpec, transport: &Transport) -> 
         && old.weight == spec.weight
         && old.priority == spec.priority
         && old.locality == spec.locality
+        && old.locality_weight == spec.locality_weight
         && old.healthy == spec.healthy
         && old.workload == spec.workload
-        && match (&old.transport, transport) {
-            (Transport::Plain, Transport::Plain) => true,
-            (Transport::Tls(a), Transport::Tls(b)) => Arc::ptr_eq(a, b),
+        && old.transport.proxy_header() == transport.proxy_header()
+        && match (old.transport.tls(), transport.tls()) {
+            (None, None) => true,
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
             _ => false,
         }
 }
@@ -293,55 +330,6 @@ fn criteria(value: Option<&Struct>) -> Result<Vec<(String, String)>> {
     }
     all.sort();
     Ok(all)
-}
-
-fn lb_policy(value: &cluster::Cluster, discovery: &Discovery) -> Result<LbPolicy> {
-    use cluster::cluster::{LbConfig, LbPolicy as Policy};
-    let policy = match Policy::try_from(value.lb_policy) {
-        Ok(Policy::RoundRobin) => LbPolicy::RoundRobin,
-        Ok(Policy::Random) => LbPolicy::Random,
-        Ok(Policy::ClusterProvided) => LbPolicy::ClusterProvided,
-        Ok(Policy::LeastRequest) => {
-            let choices = match &value.lb_config {
-                Some(LbConfig::LeastRequestLbConfig(c)) => uint(c.choice_count.as_ref()),
-                _ => None,
-            };
-            LbPolicy::LeastRequest(choices.unwrap_or(LEAST_REQUEST_CHOICES).max(2))
-        }
-        Ok(other) => return Err(Invalid::new(format!("{} is not implemented", other.as_str_name())).under("lb_policy")),
-        Err(_) => return Err(Invalid::not_implemented("lb_policy")),
-    };
-    if (policy == LbPolicy::ClusterProvided) != (*discovery == Discovery::OriginalDst) {
-        return Err(Invalid::new("CLUSTER_PROVIDED goes with type ORIGINAL_DST, and only with it").under("lb_policy"));
-    }
-    Ok(policy)
-}
-
-fn limits(value: &cluster::Cluster) -> Result<Limits> {
-    let thresholds = value
-        .circuit_breakers
-        .iter()
-        .flat_map(|c| c.thresholds.iter().enumerate())
-        // Routes with priority HIGH are refused, so only the other one is ever used.
-        .find(|(_, t)| t.priority == core::RoutingPriority::Default as i32);
-    let (index, t) = match thresholds {
-        Some((i, t)) => (i, *t),
-        None => (0, cluster::circuit_breakers::Thresholds::default()),
-    };
-    if t.retry_budget.is_some() || t.max_connection_pools.is_some() {
-        let field = if t.retry_budget.is_some() {
-            "retry_budget"
-        } else {
-            "max_connection_pools"
-        };
-        return Err(Invalid::not_implemented(field).under(format_args!("circuit_breakers.thresholds[{index}]")));
-    }
-    Ok(Limits {
-        max_connections: uint(t.max_connections.as_ref()).unwrap_or(1024),
-        max_pending_requests: uint(t.max_pending_requests.as_ref()).unwrap_or(1024),
-        max_requests: uint(t.max_requests.as_ref()).unwrap_or(1024),
-        max_retries: uint(t.max_retries.as_ref()).unwrap_or(3),
-    })
 }
 
 fn bind(value: Option<&core::BindConfig>) -> Result<Option<IpAddr>> {

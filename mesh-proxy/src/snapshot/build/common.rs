@@ -17,7 +17,7 @@ use prost::{Message, Name};
 use regex::{Regex, RegexBuilder};
 
 use super::invalid::{At, Invalid, Result, each};
-use crate::snapshot::{AppendAction, HeaderAdd, HeaderOps, Origin, StringMatch, StringPattern};
+use crate::snapshot::{AppendAction, HeaderAdd, HeaderOps, LogFormat, Origin, StringMatch, StringPattern};
 
 /// A compiled pattern may take this much memory; RE2's default program limit in Istio's bootstrap is of the same order.
 const REGEX_SIZE_LIMIT: usize = 4 << 20;
@@ -221,8 +221,10 @@ pub(super) fn header_ops(
     add_field: &str,
     remove_field: &str,
 ) -> Result<HeaderOps> {
+    let add: Vec<HeaderAdd> = each(add, add_field, header_add)?.into_iter().flatten().collect();
     Ok(HeaderOps {
-        add: each(add, add_field, header_add)?.into_iter().flatten().collect(),
+        has_operators: add.iter().any(|a| a.operators.is_some()),
+        add,
         remove: each(remove, remove_field, |name| match header_name(name)? {
             http::header::HOST => Err(Invalid::new("a request needs its host; it cannot be removed")),
             other => Ok(other),
@@ -231,7 +233,7 @@ pub(super) fn header_ops(
 }
 
 /// `None` for an empty value, which means nothing unless `keep_empty_value` says so.
-fn header_add(option: &core::HeaderValueOption) -> Result<Option<HeaderAdd>> {
+pub(super) fn header_add(option: &core::HeaderValueOption) -> Result<Option<HeaderAdd>> {
     use core::header_value_option::HeaderAppendAction;
     let header = option
         .header
@@ -247,7 +249,15 @@ fn header_add(option: &core::HeaderValueOption) -> Result<Option<HeaderAdd>> {
         String::from_utf8(header.raw_value.clone())
             .map_err(|_| Invalid::new("not implemented for bytes that are no UTF-8").under("header.raw_value"))?
     };
-    let value = header_value(&without_operators(&text).at("header.value")?).at("header.value")?;
+    let plain = text.replace("%%", "");
+    let (value, operators) = if plain.contains('%') {
+        let format = LogFormat::text(&text).map_err(|e| Invalid::new(e).under("header.value"))?;
+        // What stands around the operators has to be fit for a header.
+        header_value(&plain).at("header.value")?;
+        (HeaderValue::from_static(""), Some(Box::new(format)))
+    } else {
+        (header_value(&text.replace("%%", "%")).at("header.value")?, None)
+    };
     #[allow(deprecated)]
     let append = option.append.as_ref().map(|b| b.value);
     let action = match (append, HeaderAppendAction::try_from(option.append_action)) {
@@ -259,20 +269,15 @@ fn header_add(option: &core::HeaderValueOption) -> Result<Option<HeaderAdd>> {
         (None, Ok(HeaderAppendAction::OverwriteIfExists)) => AppendAction::OverwriteIfExists,
         (None, Err(_)) => return Err(Invalid::not_implemented("append_action")),
     };
-    if value.is_empty() && !option.keep_empty_value {
+    if operators.is_none() && value.is_empty() && !option.keep_empty_value {
         return Ok(None);
     }
-    Ok(Some(HeaderAdd { name, value, action }))
-}
-
-/// Header values may hold `%OPERATOR%`; none is implemented yet. `%%` stands for a percent sign.
-fn without_operators(text: &str) -> Result<String> {
-    if text.replace("%%", "").contains('%') {
-        return Err(Invalid::new(format!(
-            "{text:?}: command operators are not implemented; a percent sign is written %%"
-        )));
-    }
-    Ok(text.replace("%%", "%"))
+    Ok(Some(HeaderAdd {
+        name,
+        value,
+        operators,
+        action,
+    }))
 }
 
 /// A share as parts of a million.

@@ -22,6 +22,8 @@ pub(super) struct EndpointSpec {
     pub(super) weight: u32,
     pub(super) priority: u32,
     pub(super) locality: Arc<str>,
+    /// 0 when the locality has none.
+    pub(super) locality_weight: u32,
     pub(super) healthy: bool,
     /// Metadata `envoy.transport_socket_match`.
     pub(super) transport: Vec<(String, String)>,
@@ -86,16 +88,27 @@ fn group(value: &endpoint::LocalityLbEndpoints) -> Result<Vec<EndpointSpec>> {
         locality,
         metadata: _,
         lb_endpoints,
-        // Weights of localities matter only with `locality_weighted_lb_config`, which is refused in the cluster.
-        load_balancing_weight: _,
+        load_balancing_weight,
         priority,
         proximity,
         lb_config,
     } = value;
     refuse(proximity.is_some(), "proximity")?;
     refuse(lb_config.is_some(), "lb_config")?;
-    let locality = locality_text(locality.as_ref());
-    each(lb_endpoints, "lb_endpoints", |e| lb_endpoint(e, *priority, &locality))
+    let place = Place {
+        locality: locality_text(locality.as_ref()),
+        // Matters only with `locality_weighted_lb_config`.
+        weight: uint(load_balancing_weight.as_ref()).unwrap_or(0),
+        priority: *priority,
+    };
+    each(lb_endpoints, "lb_endpoints", |e| lb_endpoint(e, &place))
+}
+
+/// What endpoints of one group share.
+struct Place {
+    locality: Arc<str>,
+    weight: u32,
+    priority: u32,
 }
 
 fn locality_text(value: Option<&core::Locality>) -> Arc<str> {
@@ -104,7 +117,7 @@ fn locality_text(value: Option<&core::Locality>) -> Arc<str> {
     parts.join("/").trim_end_matches('/').into()
 }
 
-fn lb_endpoint(value: &endpoint::LbEndpoint, priority: u32, locality: &Arc<str>) -> Result<EndpointSpec> {
+fn lb_endpoint(value: &endpoint::LbEndpoint, place: &Place) -> Result<EndpointSpec> {
     use endpoint::lb_endpoint::HostIdentifier;
     let endpoint::LbEndpoint {
         health_status,
@@ -137,8 +150,9 @@ fn lb_endpoint(value: &endpoint::LbEndpoint, priority: u32, locality: &Arc<str>)
         port,
         hostname: (!hostname.is_empty()).then(|| hostname.as_str().into()),
         weight,
-        priority,
-        locality: locality.clone(),
+        priority: place.priority,
+        locality: place.locality.clone(),
+        locality_weight: place.weight,
         healthy: healthy(*health_status),
         transport: transport_match(metadata.as_ref()),
         workload: metadata

@@ -11,7 +11,9 @@ use super::common::{any, any_type, boolean, duration, fraction, header_name, hea
 use super::invalid::{At, Invalid, Result, each};
 use super::route::header_pair;
 use super::route_match::shared_header_match;
-use crate::snapshot::{Forward, HashPolicy, HostRewrite, Mirror, RetryOn, RetryPolicy, Target, WeightedCluster};
+use crate::snapshot::{
+    Forward, HashBy, HashPolicy, HostRewrite, Mirror, RetryOn, RetryPolicy, Target, WeightedCluster,
+};
 
 /// Envoy's default for `timeout`.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -72,7 +74,7 @@ pub(super) fn forward(value: &route::RouteAction) -> Result<Forward> {
             .iter()
             .map(|u| (u.upgrade_type.to_lowercase(), boolean(u.enabled.as_ref(), true)))
             .collect(),
-        hedge_on_per_try_timeout: value.hedge_policy.as_ref().is_some_and(|h| h.hedge_on_per_try_timeout),
+        hedge_on_per_try_timeout: value.hedge_policy.as_ref().map(|h| h.hedge_on_per_try_timeout),
     })
 }
 
@@ -159,22 +161,36 @@ fn mirror(value: &route::route_action::RequestMirrorPolicy) -> Result<Mirror> {
 
 fn hash_policy(value: &route::route_action::HashPolicy) -> Result<HashPolicy> {
     use route::route_action::hash_policy::PolicySpecifier;
-    match &value.policy_specifier {
-        Some(PolicySpecifier::Header(h)) => Ok(HashPolicy::Header(
-            header_name(&h.header_name).at("header.header_name")?,
-        )),
-        Some(PolicySpecifier::Cookie(c)) => Ok(HashPolicy::Cookie {
-            name: c.name.clone(),
-            ttl: duration(c.ttl.as_ref()),
-            path: c.path.clone(),
-        }),
-        Some(PolicySpecifier::ConnectionProperties(c)) if c.source_ip => Ok(HashPolicy::SourceIp),
-        Some(PolicySpecifier::QueryParameter(q)) => Ok(HashPolicy::Query(q.name.clone())),
-        Some(PolicySpecifier::FilterState(_)) => Err(Invalid::not_implemented("filter_state")),
-        _ => Err(Invalid::new(
-            "one of header, cookie, connection_properties or query_parameter is required",
-        )),
-    }
+    let by = match &value.policy_specifier {
+        Some(PolicySpecifier::Header(h)) => HashBy::Header(header_name(&h.header_name).at("header.header_name")?),
+        Some(PolicySpecifier::Cookie(c)) => {
+            let attributes = c.attributes.iter().map(|a| (a.name.clone(), a.value.clone()));
+            let attributes: Vec<_> = attributes.collect();
+            // All of it goes into a header.
+            let parts = attributes.iter().flat_map(|(n, v)| [n, v]);
+            for text in parts.chain([&c.name, &c.path]) {
+                header_value(text).at("cookie")?;
+            }
+            HashBy::Cookie {
+                name: c.name.clone(),
+                ttl: duration(c.ttl.as_ref()),
+                path: c.path.clone(),
+                attributes,
+            }
+        }
+        Some(PolicySpecifier::ConnectionProperties(c)) if c.source_ip => HashBy::SourceIp,
+        Some(PolicySpecifier::QueryParameter(q)) => HashBy::Query(q.name.clone()),
+        Some(PolicySpecifier::FilterState(_)) => return Err(Invalid::not_implemented("filter_state")),
+        _ => {
+            return Err(Invalid::new(
+                "one of header, cookie, connection_properties or query_parameter is required",
+            ));
+        }
+    };
+    Ok(HashPolicy {
+        by,
+        terminal: value.terminal,
+    })
 }
 
 pub(super) fn retry_policy(value: &route::RetryPolicy) -> Result<RetryPolicy> {

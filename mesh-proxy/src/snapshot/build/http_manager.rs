@@ -12,6 +12,7 @@ use mesh_api::envoy::pb::envoy::extensions::filters::network::http_connection_ma
 use super::access_log::access_logs;
 use super::common::{any, any_type, boolean, duration, header_value, limit, within};
 use super::context::Context;
+use super::http_filters::{HEADER_MUTATION, LOCAL_RATE_LIMIT, header_mutation, local_rate_limit};
 use super::invalid::{At, Invalid, Result};
 use super::route::route_table;
 use crate::snapshot::{
@@ -145,6 +146,8 @@ pub(super) fn http_filter_type(filter: &hcm::HttpFilter) -> String {
         "envoy.filters.http.cors" | "envoy.cors" => CORS,
         "envoy.filters.http.fault" | "envoy.fault" => FAULT,
         "envoy.filters.http.grpc_stats" => GRPC_STATS,
+        "envoy.filters.http.local_ratelimit" => LOCAL_RATE_LIMIT,
+        "envoy.filters.http.header_mutation" => HEADER_MUTATION,
         "istio.alpn" => ALPN,
         "istio.stats" => STATS,
         "istio.metadata_exchange" => PEER_METADATA,
@@ -185,6 +188,8 @@ fn http_filter(filter: &hcm::HttpFilter) -> Result<Recognised> {
         ALPN => HttpFilter::Alpn,
         STATS => HttpFilter::IstioStats,
         PEER_METADATA => HttpFilter::PeerMetadata,
+        LOCAL_RATE_LIMIT => HttpFilter::LocalRateLimit(Arc::new(configured(config, local_rate_limit)?)),
+        HEADER_MUTATION => HttpFilter::HeaderMutation(Arc::new(configured(config, header_mutation)?)),
         _ if filter.is_optional => {
             tracing::debug!(filter = %filter.name, kind, "optional HTTP filter is not implemented and left out");
             return Ok(Recognised::Skipped);
@@ -197,6 +202,14 @@ fn http_filter(filter: &hcm::HttpFilter) -> Result<Recognised> {
         true if !by_route => Recognised::Skipped,
         _ => Recognised::Filter(known),
     })
+}
+
+fn configured<M: prost::Message + prost::Name + Default, T>(
+    config: Option<&Any>,
+    make: impl FnOnce(&M) -> Result<T>,
+) -> Result<T> {
+    let config = config.ok_or_else(|| Invalid::new("a configuration is required").under("typed_config"))?;
+    any::<M>(config).and_then(|c| make(&c)).at("typed_config")
 }
 
 fn acts_by_route<M: prost::Message + prost::Name + Default + PartialEq>(config: Option<&Any>) -> Result<()> {
@@ -256,6 +269,15 @@ fn upgrades(all: &[hcm::http_connection_manager::UpgradeConfig]) -> Result<Vec<S
     Ok(out)
 }
 
+/// `None` without an interval: Envoy then sends no PING either.
+fn keep_alive(value: &core::KeepaliveSettings) -> Result<Option<(Duration, Duration)>> {
+    let interval = duration(value.interval.as_ref()).filter(|d| !d.is_zero());
+    let timeout = duration(value.timeout.as_ref())
+        .filter(|d| *d >= Duration::from_millis(1))
+        .ok_or_else(|| Invalid::new("must be at least 1 ms").under("timeout"))?;
+    Ok(interval.map(|interval| (interval, timeout)))
+}
+
 /// Limits of HTTP/2, in the ranges that Envoy takes: the codec would not survive others.
 pub(super) fn http2_options(value: Option<&core::Http2ProtocolOptions>) -> Result<Http2Options> {
     const MOST: u32 = i32::MAX as u32;
@@ -271,5 +293,12 @@ pub(super) fn http2_options(value: Option<&core::Http2ProtocolOptions>) -> Resul
             .at("initial_stream_window_size")?,
         initial_connection_window: within(connection_window, defaults.initial_connection_window, 65_535..=MOST)
             .at("initial_connection_window_size")?,
+        keep_alive: value
+            .connection_keepalive
+            .as_ref()
+            .map(keep_alive)
+            .transpose()
+            .at("connection_keepalive")?
+            .flatten(),
     })
 }

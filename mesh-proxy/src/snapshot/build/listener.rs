@@ -10,6 +10,7 @@ use mesh_api::envoy::pb::envoy::config::core::v3::TrafficDirection;
 use mesh_api::envoy::pb::envoy::config::listener::v3 as listener;
 use mesh_api::envoy::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use mesh_api::envoy::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
+use mesh_api::envoy::pb::envoy::r#type::v3::{HashPolicy, hash_policy::PolicySpecifier};
 
 use super::access_log::access_logs;
 use super::common::{address, any, any_type, boolean, cidr, duration, limit, to_port, uint};
@@ -283,6 +284,26 @@ fn terminal(filter: &listener::Filter, context: &mut Context<'_>) -> Result<Term
     }
 }
 
+fn hashes_source(policies: &[HashPolicy]) -> Result<bool> {
+    match policies {
+        [] => Ok(false),
+        [one] if matches!(one.policy_specifier, Some(PolicySpecifier::SourceIp(_))) => Ok(true),
+        _ => Err(Invalid::new("only one policy with source_ip is implemented").under("hash_policy")),
+    }
+}
+
+/// The host, which goes into the head of a request as it is.
+fn tunnel(value: &tcp::tcp_proxy::TunnelingConfig) -> Result<Arc<str>> {
+    let odd = |c: char| c.is_whitespace() || c.is_control() || c == '%';
+    match value.hostname.as_str() {
+        "" => Err(Invalid::new("is required").under("hostname")),
+        host if host.contains(odd) => {
+            Err(Invalid::new("must be host:port; operators are not implemented").under("hostname"))
+        }
+        host => Ok(host.into()),
+    }
+}
+
 fn tcp_proxy(value: &tcp::TcpProxy) -> Result<TcpProxy> {
     use tcp::tcp_proxy::ClusterSpecifier;
     let clusters = match &value.cluster_specifier {
@@ -299,6 +320,13 @@ fn tcp_proxy(value: &tcp::TcpProxy) -> Result<TcpProxy> {
         stat_prefix: value.stat_prefix.as_str().into(),
         clusters,
         idle_timeout: limit(value.idle_timeout.as_ref(), TCP_IDLE),
+        hash_source_ip: hashes_source(&value.hash_policy)?,
+        tunnel: value
+            .tunneling_config
+            .as_ref()
+            .map(tunnel)
+            .transpose()
+            .at("tunneling_config")?,
         max_connect_attempts: uint(value.max_connect_attempts.as_ref()).unwrap_or(1).max(1),
         access_logs: access_logs(&value.access_log)?,
     })

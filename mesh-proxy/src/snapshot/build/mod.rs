@@ -10,6 +10,7 @@
 
 mod access_log;
 mod builder;
+mod circuit_breakers;
 mod cluster;
 mod cluster_http;
 mod common;
@@ -17,9 +18,13 @@ mod context;
 mod endpoint;
 mod entry;
 mod forward;
+mod health;
+mod http_filters;
 mod http_manager;
 mod invalid;
+mod lb;
 mod listener;
+mod outlier;
 mod per_route;
 mod route;
 mod route_match;

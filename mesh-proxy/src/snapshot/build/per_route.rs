@@ -9,15 +9,18 @@ use mesh_api::envoy::pb::envoy::extensions::filters::http::cors::v3 as cors;
 use mesh_api::envoy::pb::envoy::extensions::filters::http::fault::v3 as fault;
 
 use super::common::{any, any_type, boolean, duration, fraction, header_value, string_match};
+use super::http_filters::{LOCAL_RATE_LIMIT, local_rate_limit, mutations_per_route};
 use super::invalid::{At, Invalid, Result, each};
 use super::route::status;
-use crate::snapshot::{CorsPolicy, Fault, FaultAbort};
+use crate::snapshot::{CorsPolicy, Fault, FaultAbort, HeaderMutation, LocalRateLimit};
 
 /// What the filters of a route are told.
 #[derive(Debug, Default)]
 pub(super) struct PerRoute {
     pub(super) fault: Option<Arc<Fault>>,
     pub(super) cors: Option<Arc<CorsPolicy>>,
+    pub(super) local_rate_limit: Option<Arc<LocalRateLimit>>,
+    pub(super) header_mutation: Option<Arc<HeaderMutation>>,
 }
 
 pub(super) fn per_route(configs: &HashMap<String, Any>) -> Result<PerRoute> {
@@ -30,6 +33,14 @@ pub(super) fn per_route(configs: &HashMap<String, Any>) -> Result<PerRoute> {
             }
             "envoy.extensions.filters.http.cors.v3.CorsPolicy" => {
                 out.cors = Some(Arc::new(any(config).and_then(|c| cors_policy(&c)).at(&field)?));
+            }
+            LOCAL_RATE_LIMIT => {
+                let limit = any(config).and_then(|l| local_rate_limit(&l)).at(&field)?;
+                out.local_rate_limit = Some(Arc::new(limit));
+            }
+            "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute" => {
+                let mutation = any(config).and_then(|m| mutations_per_route(&m)).at(&field)?;
+                out.header_mutation = Some(Arc::new(mutation));
             }
             other => return Err(Invalid::new(format!("{other} is not implemented")).under(field)),
         }

@@ -14,7 +14,7 @@ use super::forward::{forward, retry_policy};
 use super::invalid::{At, Invalid, Result, each};
 use super::per_route::per_route;
 use super::route_match::route_match;
-use crate::snapshot::{HeaderOpsPair, Map, Redirect, RequireTls, Route, RouteAction, RouteTable, VirtualHost};
+use crate::snapshot::{HeaderOpsPair, Map, Redirect, RequireTls, Route, RouteAction, RouteTable, Target, VirtualHost};
 
 /// Envoy's default for `max_direct_response_body_size_bytes`.
 const DIRECT_BODY_LIMIT: u32 = 4096;
@@ -141,6 +141,7 @@ fn virtual_host(value: &route::VirtualHost, body_limit: u32) -> Result<VirtualHo
         )?,
         include_attempt_count: value.include_request_attempt_count,
         retry: retry.map(Arc::new),
+        hedge_on_per_try_timeout: value.hedge_policy.as_ref().is_some_and(|h| h.hedge_on_per_try_timeout),
         origin: origin(value.metadata.as_ref()),
     })
 }
@@ -160,16 +161,26 @@ fn one_route(value: &route::Route, body_limit: u32) -> Result<Route> {
         None => return Err(Invalid::new("one of route, redirect or direct_response is required")),
     };
     let filters = per_route(&value.typed_per_filter_config)?;
+    let headers = header_pair(
+        &value.request_headers_to_add,
+        &value.request_headers_to_remove,
+        &value.response_headers_to_add,
+        &value.response_headers_to_remove,
+    )?;
+    let destinations = match &action {
+        RouteAction::Forward(forward) => match &forward.target {
+            Target::Weighted { clusters, .. } => clusters.as_slice(),
+            _ => &[],
+        },
+        _ => &[],
+    };
     Ok(Route {
+        has_operators: headers.has_operators() || destinations.iter().any(|d| d.headers.has_operators()),
         name: value.name.as_str().into(),
         matches: route_match(matches).at("match")?,
         action,
-        headers: header_pair(
-            &value.request_headers_to_add,
-            &value.request_headers_to_remove,
-            &value.response_headers_to_add,
-            &value.response_headers_to_remove,
-        )?,
+        headers,
+        stat_prefix: non_empty(&value.stat_prefix).map(Into::into),
         operation: value
             .decorator
             .as_ref()
@@ -179,6 +190,8 @@ fn one_route(value: &route::Route, body_limit: u32) -> Result<Route> {
             .at("decorator.operation")?,
         fault: filters.fault,
         cors: filters.cors,
+        local_rate_limit: filters.local_rate_limit,
+        header_mutation: filters.header_mutation,
         origin: origin(value.metadata.as_ref()),
     })
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use mesh_api::envoy::Any;
 use mesh_api::envoy::pb::envoy::config::core::v3 as core;
+use mesh_api::envoy::pb::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport;
 use mesh_api::envoy::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
 use prost::Message as _;
 
@@ -12,12 +13,14 @@ use super::common::{any, any_type, boolean, string_match};
 use super::context::Context;
 use super::invalid::{At, Invalid, Result, each};
 use super::secret::{is_file, tls_certificate, trust_bundle};
-use crate::snapshot::{ClientTls, Secret, ServerTls, Transport};
+use crate::snapshot::{ClientTls, ProxyVersion, Secret, ServerTls, Transport};
 use crate::tls::{
     ClientTlsParams, SanKind, SanMatch, ServerTlsParams, TlsCommon, TlsVersion, client_config, identity_uri,
     server_config,
 };
 
+/// A PROXY header before another transport.
+const PROXIED: &str = "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport";
 const RAW: &str = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer";
 const SERVER: &str = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
 const CLIENT: &str = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
@@ -66,7 +69,29 @@ pub(super) fn client_transport(
                 .at("typed_config")
                 .map(Transport::Tls)
         }
+        (kind, Some(config)) if kind == PROXIED => {
+            let value: ProxyProtocolUpstreamTransport = any(config).at("typed_config")?;
+            proxied(&value, verify_server_name, context).at("typed_config")
+        }
         (kind, _) => Err(Invalid::new(format!("{kind} is not implemented")).under("typed_config")),
+    }
+}
+
+/// A PROXY header before another transport.
+fn proxied(
+    value: &ProxyProtocolUpstreamTransport,
+    verify_server_name: bool,
+    context: &mut Context<'_>,
+) -> Result<Transport> {
+    let version = match value.config.as_ref().map(core::ProxyProtocolConfig::version) {
+        None | Some(core::proxy_protocol_config::Version::V1) => ProxyVersion::V1,
+        Some(core::proxy_protocol_config::Version::V2) => ProxyVersion::V2,
+    };
+    let inner =
+        client_transport(value.transport_socket.as_ref(), verify_server_name, context).at("transport_socket")?;
+    match inner {
+        Transport::Proxied(..) => Err(Invalid::new("one PROXY header is enough").under("transport_socket")),
+        inner => Ok(Transport::Proxied(version, inner.tls().cloned())),
     }
 }
 
@@ -197,6 +222,7 @@ fn common(value: Option<&tls::CommonTlsContext>, oldest: TlsVersion, context: &m
             max_version: version(limits.tls_maximum_protocol_version, TlsVersion::V1_3)
                 .at("tls_params.tls_maximum_protocol_version")?,
             cipher_suites: limits.cipher_suites,
+            ecdh_curves: limits.ecdh_curves,
             alpn: value.alpn_protocols.iter().map(|p| p.clone().into_bytes()).collect(),
         },
         names: Vec::new(),

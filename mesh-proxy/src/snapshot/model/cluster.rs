@@ -1,11 +1,19 @@
 //! Clusters and endpoints.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::{ClientTls, Http2Options, LbIndex, Origin};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::{
+    ClientTls, HashRule, HealthCheck, HostMonitor, Http2Options, LbIndex, LbRules, LiveIndex, Origin, OutlierDetection,
+};
 use crate::telemetry::stats::ClusterStats;
 
 /// `envoy.config.cluster.v3.Cluster`, with its endpoints.
@@ -23,14 +31,20 @@ pub struct Cluster {
     pub http: UpstreamHttp,
     /// Endpoints, priorities ascending; empty for [`Discovery::OriginalDst`].
     pub endpoints: Vec<Arc<Endpoint>>,
-    /// Tables over `endpoints`: [`LbIndex::new`].
+    /// Tables over `endpoints` by the health that was configured: [`LbIndex::new`].
     pub index: LbIndex,
+    /// Tables by the health that was found out since, where there is something to find out.
+    pub live: Option<LiveIndex>,
+    /// What shapes the tables.
+    pub rules: LbRules,
+    /// `health_checks[0]`.
+    pub health_check: Option<Arc<HealthCheck>>,
+    /// `outlier_detection`.
+    pub outlier: Option<Arc<OutlierDetection>>,
     /// Transport for endpoints that the cluster does not list (original destination, DNS).
     pub transports: Arc<TransportSockets>,
     /// `circuit_breakers`, priority DEFAULT.
     pub limits: Limits,
-    /// `common_lb_config.healthy_panic_threshold`, percent; Envoy's default is 50, Istio sets 0.
-    pub panic_threshold: f64,
     /// `upstream_bind_config.source_address` (127.0.0.6 on the way to the application).
     pub bind: Option<IpAddr>,
     /// `upstream_connection_options.tcp_keepalive`.
@@ -41,6 +55,13 @@ pub struct Cluster {
     pub stats: Arc<ClusterStats>,
     /// State that outlives configuration.
     pub state: Arc<ClusterState>,
+}
+
+impl Cluster {
+    /// Retries that there may be at once, as of now.
+    pub fn max_retries(&self) -> u32 {
+        self.limits.retries(&self.state)
+    }
 }
 
 /// How endpoints are found.
@@ -108,6 +129,8 @@ pub enum LbPolicy {
     LeastRequest(u32),
     /// `RANDOM`.
     Random,
+    /// `RING_HASH` and `MAGLEV`: by the hash of the request.
+    Hash(HashRule),
     /// `CLUSTER_PROVIDED`.
     ClusterProvided,
 }
@@ -145,7 +168,7 @@ pub enum UpstreamVersion {
 }
 
 /// `CircuitBreakers.Thresholds`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
     /// `max_connections`, default 1024.
     pub max_connections: u32,
@@ -155,6 +178,24 @@ pub struct Limits {
     pub max_requests: u32,
     /// `max_retries`, default 3.
     pub max_retries: u32,
+    /// `retry_budget`, in place of `max_retries`: `budget_percent` (default 20) of the requests that are active or pending,
+    /// and at least `min_retry_concurrency` (default 3).
+    pub retry_budget: Option<(f64, u32)>,
+    /// `track_remaining`: statistics tell how much is left.
+    pub track_remaining: bool,
+}
+
+impl Limits {
+    /// Retries that there may be at once, as of now.
+    pub fn retries(&self, state: &ClusterState) -> u32 {
+        let Some((percent, least)) = self.retry_budget else {
+            return self.max_retries;
+        };
+        let requests = state.requests.load(Relaxed).saturating_add(state.pending.load(Relaxed));
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let share = (percent / 100.0 * f64::from(requests)) as u32;
+        share.max(least)
+    }
 }
 
 /// `TcpKeepalive`.
@@ -196,6 +237,36 @@ pub enum Transport {
     Plain,
     /// TLS.
     Tls(Arc<ClientTls>),
+    /// A PROXY header first (`ProxyProtocolUpstreamTransport`), then plaintext or TLS.
+    Proxied(ProxyVersion, Option<Arc<ClientTls>>),
+}
+
+impl Transport {
+    /// The TLS context, if bytes are encrypted.
+    pub fn tls(&self) -> Option<&Arc<ClientTls>> {
+        match self {
+            Transport::Plain => None,
+            Transport::Tls(tls) => Some(tls),
+            Transport::Proxied(_, tls) => tls.as_ref(),
+        }
+    }
+
+    /// The PROXY header that goes first.
+    pub fn proxy_header(&self) -> Option<ProxyVersion> {
+        match self {
+            Transport::Proxied(version, _) => Some(*version),
+            Transport::Plain | Transport::Tls(_) => None,
+        }
+    }
+}
+
+/// `ProxyProtocolConfig.version`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Bytes.
+    V2,
 }
 
 /// Metadata `istio` of a cluster.
@@ -237,6 +308,25 @@ pub struct ClusterState {
     pub requests: AtomicU32,
     /// Retries in flight.
     pub retries: AtomicU32,
+    /// Grows whenever an endpoint's health changes other than by configuration; 0 as long as none did.
+    pub health: AtomicU64,
+    /// Held while endpoints are ejected and taken back, which is rare: how many may be ejected depends on how many are.
+    pub ejecting: Mutex<()>,
+    /// Requests waiting because of `max_connections`.
+    pub waiting: AtomicU32,
+    /// Told when a connection ends while requests wait for that.
+    pub room: Notify,
+}
+
+impl ClusterState {
+    /// Counts a connection that is gone, and tells one of those who wait for that, on whatever worker.
+    pub fn connection_ended(&self) {
+        // In one order with `waiting`, so that either this sees who waits, or that one sees the room.
+        self.connections.fetch_sub(1, SeqCst);
+        if self.waiting.load(SeqCst) > 0 {
+            self.room.notify_one();
+        }
+    }
 }
 
 /// `LbEndpoint`.
@@ -252,6 +342,8 @@ pub struct Endpoint {
     pub priority: u32,
     /// `region/zone/subzone`, or empty.
     pub locality: Arc<str>,
+    /// `load_balancing_weight` of its locality; 0 when there is none.
+    pub locality_weight: u32,
     /// `health_status` of EDS allows traffic.
     pub healthy: bool,
     /// Transport after `transport_socket_matches`.
@@ -260,6 +352,13 @@ pub struct Endpoint {
     pub workload: Option<Arc<str>>,
     /// State that outlives configuration.
     pub state: Arc<EndpointState>,
+}
+
+impl Endpoint {
+    /// Whether it is healthy by all that is known.
+    pub fn takes_traffic(&self) -> bool {
+        self.healthy && !self.state.ejected.load(Relaxed) && !self.state.unwell.load(Relaxed)
+    }
 }
 
 /// State of one address, carried over by the builder.
@@ -281,4 +380,8 @@ pub struct EndpointState {
     pub connect_failures: AtomicU64,
     /// Ejected by outlier detection.
     pub ejected: AtomicBool,
+    /// Unwell by active health checks.
+    pub unwell: AtomicBool,
+    /// What is found out about it; made when there is something.
+    pub monitor: OnceLock<Box<HostMonitor>>,
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{RouteTable, ServerTls};
+use super::{HeaderMutation, LocalRateLimit, RouteTable, ServerTls};
 use crate::telemetry::ResponseFlags;
 pub use crate::telemetry::access_log::LogFormat;
 use crate::telemetry::access_log::Sink;
@@ -166,6 +166,10 @@ pub struct TcpProxy {
     pub clusters: Vec<(Arc<str>, u32)>,
     /// `idle_timeout`: default 1 h, `None` when 0.
     pub idle_timeout: Option<Duration>,
+    /// `hash_policy` with `source_ip`, for clusters with consistent hashing.
+    pub hash_source_ip: bool,
+    /// `tunneling_config.hostname`: `name:port` to ask a proxy on the way for.
+    pub tunnel: Option<Arc<str>>,
     /// `max_connect_attempts`, default 1.
     pub max_connect_attempts: u32,
     /// `access_log`.
@@ -308,6 +312,8 @@ pub struct Http2Options {
     pub initial_stream_window: u32,
     /// `initial_connection_window_size`.
     pub initial_connection_window: u32,
+    /// `connection_keepalive`: interval and timeout of PING frames.
+    pub keep_alive: Option<(Duration, Duration)>,
 }
 
 impl Default for Http2Options {
@@ -317,6 +323,7 @@ impl Default for Http2Options {
             max_concurrent_streams: 1024,
             initial_stream_window: 1 << 20,
             initial_connection_window: 4 << 20,
+            keep_alive: None,
         }
     }
 }
@@ -336,6 +343,10 @@ pub enum HttpFilter {
     Cors,
     /// `envoy.filters.http.fault`: acts by per-route configuration only.
     Fault,
+    /// `envoy.filters.http.local_ratelimit`, for routes without one of their own.
+    LocalRateLimit(Arc<LocalRateLimit>),
+    /// `envoy.filters.http.header_mutation`, before what a route says.
+    HeaderMutation(Arc<HeaderMutation>),
 }
 
 /// `envoy.access_loggers.file` or `stdout`.

@@ -7,14 +7,24 @@
 
 mod balance;
 mod cluster;
+mod hash;
+mod health;
 mod listener;
+mod outlier;
 mod route;
+mod route_filters;
+mod table;
 mod tls;
 
 pub use balance::*;
 pub use cluster::*;
+pub use hash::*;
+pub use health::*;
 pub use listener::*;
+pub use outlier::*;
 pub use route::*;
+pub use route_filters::*;
+pub use table::*;
 pub use tls::*;
 
 use std::sync::Arc;

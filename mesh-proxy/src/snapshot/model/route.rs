@@ -6,7 +6,8 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, StatusCode};
 use regex::Regex;
 
-use super::{Map, Origin};
+use super::{CorsPolicy, Fault, HashPolicy, HeaderMutation, LocalRateLimit, Map, Origin};
+use crate::telemetry::access_log::LogFormat;
 
 /// `envoy.config.route.v3.RouteConfiguration`.
 #[derive(Debug, Default)]
@@ -44,6 +45,8 @@ pub struct VirtualHost {
     pub include_attempt_count: bool,
     /// `retry_policy` for routes without one.
     pub retry: Option<Arc<RetryPolicy>>,
+    /// `hedge_policy.hedge_on_per_try_timeout`, for routes without a policy.
+    pub hedge_on_per_try_timeout: bool,
     /// Where it came from.
     pub origin: Origin,
 }
@@ -70,12 +73,20 @@ pub struct Route {
     pub action: RouteAction,
     /// Header operations of the route.
     pub headers: HeaderOpsPair,
+    /// `stat_prefix`: the route has statistics of its own.
+    pub stat_prefix: Option<Box<str>>,
     /// `decorator.operation`, `catalog.shop.svc.cluster.local:80/*`.
     pub operation: Option<HeaderValue>,
     /// `typed_per_filter_config` of the fault filter.
     pub fault: Option<Arc<Fault>>,
     /// `typed_per_filter_config` of the cors filter.
     pub cors: Option<Arc<CorsPolicy>>,
+    /// `typed_per_filter_config` of the local rate limit.
+    pub local_rate_limit: Option<Arc<LocalRateLimit>>,
+    /// `typed_per_filter_config` of header mutation.
+    pub header_mutation: Option<Arc<HeaderMutation>>,
+    /// Header operations of the route or of one of its weighted destinations have operators.
+    pub has_operators: bool,
     /// The Istio object behind it.
     pub origin: Origin,
 }
@@ -175,6 +186,13 @@ pub enum StringPattern {
     Regex(Regex),
 }
 
+impl HeaderOpsPair {
+    /// Some value of either side has operators.
+    pub fn has_operators(&self) -> bool {
+        self.request.has_operators || self.response.has_operators
+    }
+}
+
 impl StringMatch {
     /// Whether a value fits.
     pub fn matches(&self, value: &str) -> bool {
@@ -248,8 +266,8 @@ pub struct Forward {
     pub hash_policy: Vec<HashPolicy>,
     /// `upgrade_configs` of the route: token and whether it is on.
     pub upgrades: Vec<(String, bool)>,
-    /// `hedge_policy.hedge_on_per_try_timeout`.
-    pub hedge_on_per_try_timeout: bool,
+    /// `hedge_policy.hedge_on_per_try_timeout`; `None` for the virtual host's.
+    pub hedge_on_per_try_timeout: Option<bool>,
 }
 
 /// Where a request goes.
@@ -369,26 +387,6 @@ pub struct Mirror {
     pub keep_host: bool,
 }
 
-/// `HashPolicy`.
-#[derive(Debug)]
-pub enum HashPolicy {
-    /// A header's value.
-    Header(HeaderName),
-    /// A cookie, made when absent and `ttl` is set.
-    Cookie {
-        /// Name.
-        name: String,
-        /// Lifetime; zero for a session cookie.
-        ttl: Option<Duration>,
-        /// Path.
-        path: String,
-    },
-    /// Address of the caller.
-    SourceIp,
-    /// A query parameter.
-    Query(String),
-}
-
 /// `RedirectAction`.
 #[derive(Debug, Default)]
 pub struct Redirect {
@@ -426,6 +424,8 @@ pub struct HeaderOps {
     pub add: Vec<HeaderAdd>,
     /// Removals.
     pub remove: Vec<HeaderName>,
+    /// Some value has operators.
+    pub has_operators: bool,
 }
 
 /// `HeaderValueOption`.
@@ -433,8 +433,10 @@ pub struct HeaderOps {
 pub struct HeaderAdd {
     /// Name.
     pub name: HeaderName,
-    /// Value; operators such as `%REQ(x)%` are refused by the builder until they work.
+    /// Value; empty when there are `operators`.
     pub value: HeaderValue,
+    /// The value with command operators such as `%REQ(x)%`, evaluated for each request.
+    pub operators: Option<Box<LogFormat>>,
     /// `append_action`.
     pub action: AppendAction,
 }
@@ -450,41 +452,4 @@ pub enum AppendAction {
     Overwrite,
     /// `OVERWRITE_IF_EXISTS`.
     OverwriteIfExists,
-}
-
-/// `envoy.extensions.filters.http.fault.v3.HTTPFault`; shares are parts of a million.
-#[derive(Debug)]
-pub struct Fault {
-    /// Delay and its share.
-    pub delay: Option<(Duration, u32)>,
-    /// Status and its share.
-    pub abort: Option<(FaultAbort, u32)>,
-}
-
-/// What an aborted request gets.
-#[derive(Debug, Clone, Copy)]
-pub enum FaultAbort {
-    /// `http_status`.
-    Http(StatusCode),
-    /// `grpc_status`.
-    Grpc(u32),
-}
-
-/// `envoy.extensions.filters.http.cors.v3.CorsPolicy`.
-#[derive(Debug)]
-pub struct CorsPolicy {
-    /// `allow_origin_string_match`.
-    pub allow_origins: Vec<StringMatch>,
-    /// `allow_methods`.
-    pub allow_methods: Option<HeaderValue>,
-    /// `allow_headers`.
-    pub allow_headers: Option<HeaderValue>,
-    /// `expose_headers`.
-    pub expose_headers: Option<HeaderValue>,
-    /// `max_age`.
-    pub max_age: Option<HeaderValue>,
-    /// `allow_credentials`.
-    pub allow_credentials: bool,
-    /// `forward_not_matching_preflights`, default true.
-    pub forward_not_matching_preflights: bool,
 }

@@ -4,7 +4,6 @@
 //! - [`value`]: what each operator yields for a request or connection.
 //! - [`sink`]: bounded queues to one writer thread for each file. The data path never waits for a disk.
 
-mod parse;
 mod sink;
 mod value;
 
@@ -13,7 +12,9 @@ pub use sink::{Sink, Totals, flush, reopen, totals};
 use std::fmt::Write;
 use std::sync::Arc;
 
-use parse::{Op, Part, Template};
+use http::HeaderMap;
+
+use mesh_api::envoy::format::{Op, Part, Template};
 use value::{Source, Value};
 
 use super::{RequestRecord, TcpRecord};
@@ -69,6 +70,23 @@ impl LogFormat {
             Kind::Text(template) => template.wants_headers(),
             Kind::Json(entries) => entries.iter().any(|(_, t)| t.wants_headers()),
         }
+    }
+
+    /// The value of a header as of now; what is missing is left out. Headers of the request or the response are taken as they
+    /// are given, else as the record has them.
+    pub fn header_value(
+        &self,
+        record: &RequestRecord,
+        conn: &ConnInfo,
+        request: Option<&HeaderMap>,
+        response: Option<&HeaderMap>,
+    ) -> String {
+        let source = Source::request(record, conn).with_headers(request, response);
+        let mut out = String::new();
+        if let Kind::Text(template) = &self.0 {
+            write_text(&mut out, template, &source, "");
+        }
+        out
     }
 
     fn line(&self, source: &Source<'_>) -> String {

@@ -78,7 +78,7 @@ impl Sink {
     }
 
     /// Hands a line (with its newline) over; drops it when the queue is full.
-    pub(super) fn write(&self, line: String) {
+    pub(crate) fn write(&self, line: String) {
         if self.0.sender.try_send(Message::Line(line)).is_err() {
             DROPPED.fetch_add(1, Relaxed);
         }

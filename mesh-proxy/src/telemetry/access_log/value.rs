@@ -9,8 +9,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use super::super::flags::ResponseFlags;
 use super::super::{RequestRecord, TcpRecord};
-use super::parse::{AddressPart, Field, GrpcForm, Op, Side};
 use crate::listener::ConnInfo;
+use mesh_api::envoy::format::{AddressPart, Field, GrpcForm, Op, Side};
 
 /// One value.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub(super) struct Source<'a> {
     conn: &'a ConnInfo,
     http: Option<&'a RequestRecord>,
     tcp: Option<&'a TcpRecord>,
+    request: Option<&'a HeaderMap>,
+    response: Option<&'a HeaderMap>,
     now: Instant,
 }
 
@@ -36,6 +38,8 @@ impl<'a> Source<'a> {
             conn,
             http: Some(record),
             tcp: None,
+            request: record.request_headers.as_deref(),
+            response: record.response_headers.as_deref(),
             now: record.end.unwrap_or_else(Instant::now),
         }
     }
@@ -45,8 +49,17 @@ impl<'a> Source<'a> {
             conn,
             http: None,
             tcp: Some(record),
+            request: None,
+            response: None,
             now: Instant::now(),
         }
+    }
+
+    /// With these headers in place of those of the record.
+    pub(super) fn with_headers(mut self, request: Option<&'a HeaderMap>, response: Option<&'a HeaderMap>) -> Self {
+        self.request = request.or(self.request);
+        self.response = response.or(self.response);
+        self
     }
 
     /// The field that both kinds of record have.
@@ -92,7 +105,12 @@ impl<'a> Source<'a> {
             Op::Address(side, part) => address(self.address(*side), *part),
             Op::UpstreamCluster => {
                 let name = self.both(
-                    |r| r.cluster.as_ref().map(|c| &c.name).or(r.cluster_name.as_ref()),
+                    // As in Envoy, one that is not there is not named.
+                    |r| {
+                        let there = !r.flags.intersects(ResponseFlags::NO_CLUSTER_FOUND);
+                        let named = r.cluster_name.as_ref().filter(|_| there);
+                        r.cluster.as_ref().map(|c| &c.name).or(named)
+                    },
                     |r| r.cluster.as_ref().map(|c| &c.name).or(r.cluster_name.as_ref()),
                 );
                 arc(name.flatten())
@@ -124,7 +142,7 @@ impl<'a> Source<'a> {
                 };
                 text(fields.iter().find_map(|f| self.request_field(f)).map(without_query))
             }
-            Op::Response(names) => header(self.http.and_then(|r| r.response_headers.as_deref()), names),
+            Op::Response(names) => header(self.response, names),
             Op::Trailer(names) => header(self.http.and_then(|r| r.response_trailers.as_deref()), names),
             Op::QueryParameter(name) => {
                 let query = self.http.and_then(|r| r.uri.query()).unwrap_or_default();
@@ -175,7 +193,7 @@ impl<'a> Source<'a> {
             Field::Scheme => Some(record.scheme.into()),
             Field::OriginalPath => record.original_path.as_ref().map(lossy),
             Field::RequestId => record.request_id.as_ref().map(lossy),
-            Field::Header(name) => record.request_headers.as_ref()?.get(name).map(lossy),
+            Field::Header(name) => self.request?.get(name).map(lossy),
         }
     }
 

@@ -47,6 +47,16 @@ pub struct HttpStats {
     pub rq_direct_response: Counter,
     /// `rq_redirect`
     pub rq_redirect: Counter,
+    /// `cors.origin_valid`
+    pub cors_origin_valid: Counter,
+    /// `cors.origin_invalid`
+    pub cors_origin_invalid: Counter,
+    /// `fault.delays_injected`
+    pub fault_delays_injected: Counter,
+    /// `fault.aborts_injected`
+    pub fault_aborts_injected: Counter,
+    /// `fault.active_faults`
+    pub fault_active_faults: Gauge,
     /// `downstream_rq_time`, ms; written by [`crate::telemetry::request::finish`].
     pub downstream_rq_time: Histogram,
 }
@@ -79,6 +89,11 @@ impl HttpStats {
             no_cluster: counter("no_cluster"),
             rq_direct_response: counter("rq_direct_response"),
             rq_redirect: counter("rq_redirect"),
+            cors_origin_valid: counter("cors.origin_valid"),
+            cors_origin_invalid: counter("cors.origin_invalid"),
+            fault_delays_injected: counter("fault.delays_injected"),
+            fault_aborts_injected: counter("fault.aborts_injected"),
+            fault_active_faults: gauge("fault.active_faults"),
             downstream_rq_time: scope.histogram("downstream_rq_time"),
         }
     }

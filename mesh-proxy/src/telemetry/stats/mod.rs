@@ -2,13 +2,17 @@
 
 mod cluster;
 mod groups;
+mod health_check;
 mod histogram;
 mod inclusion;
+mod outlier;
 
 pub use cluster::{ClusterCells, ClusterStats, Level};
 pub use groups::{HttpStats, ListenerStats, TcpStats};
+pub use health_check::HealthCheckCells;
 pub use histogram::{BOUNDS, Histogram, HistogramValues};
 pub use inclusion::Inclusion;
+pub use outlier::OutlierCells;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -42,7 +42,7 @@ fn cluster(name: &str) -> cluster_pb::Cluster {
 /// Something that is refused.
 fn bad_cluster(name: &str) -> cluster_pb::Cluster {
     cluster_pb::Cluster {
-        lb_policy: cluster_pb::cluster::LbPolicy::Maglev as i32,
+        lb_policy: cluster_pb::cluster::LbPolicy::LoadBalancingPolicyConfig as i32,
         ..cluster(name)
     }
 }

@@ -100,7 +100,10 @@ async fn delta_subscribes_acknowledges_refuses_and_resumes() {
     ));
     let nack = session.request().await;
     let detail = nack.error_detail.expect("a refusal");
-    assert_eq!(detail.message, "Cluster \"a\": lb_policy: MAGLEV is not implemented");
+    assert_eq!(
+        detail.message,
+        "Cluster \"a\": lb_policy: LOAD_BALANCING_POLICY_CONFIG is not implemented"
+    );
     assert_eq!(session.request().await.resource_names_subscribe, ["b"]);
     let stats = &config.shared.stats;
     assert_eq!(stats.counter("cluster_manager.cds.update_rejected").get(), 1);

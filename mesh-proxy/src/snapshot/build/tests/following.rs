@@ -336,10 +336,8 @@ fn clusters_share_tls_where_only_the_server_name_differs() {
     );
     let all = [("a", with("a", "    sni: a.test")), ("b", alpn), ("other", oldest)];
     let snapshot = accept(&mut builder, CLUSTER, &all.each_ref().map(|(n, y)| (*n, y.as_str())));
-    let tls = |name: &str| match &snapshot.clusters[name].endpoints[0].transport {
-        crate::snapshot::Transport::Tls(tls) => tls.clone(),
-        crate::snapshot::Transport::Plain => panic!("plaintext"),
-    };
+    let transport = |name: &str| snapshot.clusters[name].endpoints[0].transport.clone();
+    let tls = |name: &str| transport(name).tls().cloned().expect("no plaintext");
     let config = |name: &str| tls(name).config.clone().expect("secrets are there");
     assert_eq!((&*tls("a").sni, &*tls("b").sni), ("a.test", "b.test"));
     assert_eq!(tls("b").alpn, [b"istio".to_vec()]);

@@ -171,7 +171,8 @@ fn an_outbound_cluster_with_its_endpoints() {
     accept(&mut builder, CLUSTER, &[(name, OUTBOUND_CLUSTER)]);
     let snapshot = accept(&mut builder, ENDPOINT, &[(name, ASSIGNMENT)]);
     let cluster = &snapshot.clusters[name];
-    assert_eq!(cluster.panic_threshold, 0.0);
+    assert_eq!(cluster.rules.panic_threshold, 0.0);
+    assert!(cluster.endpoints.iter().all(|e| e.locality_weight == 2));
     assert_eq!(cluster.limits.max_retries, u32::MAX);
     assert_eq!(cluster.http.version, UpstreamVersion::Downstream);
     assert_eq!(cluster.istio.subset.as_deref(), Some("v1"));

@@ -1,5 +1,6 @@
 //! Conversions and the builder.
 
+mod balancing;
 mod following;
 mod istio;
 mod refusals;

@@ -102,20 +102,20 @@ fn fields_that_are_not_implemented_are_refused_with_their_path() {
         (
             ROUTE,
             "r",
-            one_route("    route: {cluster: c, hash_policy: [{header: {header_name: x}}]}"),
-            "virtual_hosts[0].routes[0].route.hash_policy: not implemented".to_owned(),
+            one_route("    route: {cluster: c, hash_policy: [{filter_state: {key: x}}]}"),
+            "virtual_hosts[0].routes[0].route.hash_policy[0].filter_state: not implemented".to_owned(),
         ),
         (
             ROUTE,
             "r",
-            one_route("    route: {cluster: c, hedge_policy: {hedge_on_per_try_timeout: true}}"),
-            "virtual_hosts[0].routes[0].route.hedge_policy: not implemented".to_owned(),
+            one_route("    route: {cluster: c, hedge_policy: {initial_requests: 2}}"),
+            "virtual_hosts[0].routes[0].route.hedge_policy.initial_requests: not implemented".to_owned(),
         ),
         (
             ROUTE,
             "r",
             one_route("    route: {cluster: c, retry_policy: {retry_on: 5xx, retry_priority: {name: a}}}"),
-            "virtual_hosts[0].routes[0].route.retry_policy.retry_priority: not implemented".to_owned(),
+            "virtual_hosts[0].routes[0].route.retry_policy.retry_priority.typed_config: a configuration is required".to_owned(),
         ),
         (
             ROUTE,
@@ -126,10 +126,8 @@ fn fields_that_are_not_implemented_are_refused_with_their_path() {
         (
             ROUTE,
             "r",
-            one_route("    route: {cluster: c}\n    request_headers_to_add: [{header: {key: a, value: '%REQ(b)%'}}]"),
-            "virtual_hosts[0].routes[0].request_headers_to_add[0].header.value: \"%REQ(b)%\": command operators are not \
-             implemented; a percent sign is written %%"
-                .to_owned(),
+            one_route("    route: {cluster: c}\n    request_headers_to_add: [{header: {key: a, value: '%NONE(b)%'}}]"),
+            "virtual_hosts[0].routes[0].request_headers_to_add[0].header.value: %NONE%: not implemented".to_owned(),
         ),
         (
             ROUTE,
@@ -164,14 +162,39 @@ fn fields_that_are_not_implemented_are_refused_with_their_path() {
         (
             CLUSTER,
             "c",
-            "name: c\noutlier_detection: {consecutive_5xx: 5}".to_owned(),
-            "outlier_detection: not implemented".to_owned(),
+            "name: c\noutlier_detection: {consecutive_5xx: 5, detect_degraded_hosts: true}".to_owned(),
+            "outlier_detection.detect_degraded_hosts: not implemented".to_owned(),
         ),
         (
             CLUSTER,
             "c",
-            "name: c\nlb_policy: RING_HASH".to_owned(),
-            "lb_policy: RING_HASH is not implemented".to_owned(),
+            "name: c\noutlier_detection: {max_ejection_percent: 101}".to_owned(),
+            "outlier_detection.max_ejection_percent: is a percentage: 0 to 100".to_owned(),
+        ),
+        (
+            CLUSTER,
+            "c",
+            "name: c\ncommon_lb_config: {zone_aware_lb_config: {}}".to_owned(),
+            "common_lb_config.zone_aware_lb_config: not implemented".to_owned(),
+        ),
+        (
+            CLUSTER,
+            "c",
+            "name: c\nlb_policy: MAGLEV\nmaglev_lb_config: {table_size: 1000}".to_owned(),
+            "maglev_lb_config.table_size: must be a prime".to_owned(),
+        ),
+        (
+            CLUSTER,
+            "c",
+            "name: c\nlb_policy: RING_HASH\nring_hash_lb_config: {minimum_ring_size: 9, maximum_ring_size: 8}".to_owned(),
+            "ring_hash_lb_config.minimum_ring_size: is more than maximum_ring_size".to_owned(),
+        ),
+        (
+            CLUSTER,
+            "c",
+            "name: c\nround_robin_lb_config: {slow_start_config: {slow_start_window: 1s, min_weight_percent: {value: 101}}}"
+                .to_owned(),
+            "round_robin_lb_config.slow_start_config.min_weight_percent: is a percentage: 0 to 100".to_owned(),
         ),
         (
             CLUSTER,
@@ -200,8 +223,8 @@ fn fields_that_are_not_implemented_are_refused_with_their_path() {
         (
             CLUSTER,
             "c",
-            "name: c\ncircuit_breakers: {thresholds: [{retry_budget: {}}]}".to_owned(),
-            "circuit_breakers.thresholds[0].retry_budget: not implemented".to_owned(),
+            "name: c\ncircuit_breakers: {thresholds: [{max_retries: 3}, {retry_budget: {}}]}".to_owned(),
+            "circuit_breakers.thresholds[1]: priority DEFAULT has thresholds already, and Envoy takes the first; put them into one".to_owned(),
         ),
         (
             ENDPOINT,
@@ -224,7 +247,7 @@ fn fields_that_are_not_implemented_are_refused_with_their_path() {
 
 #[test]
 fn all_refusals_of_a_resource_come_at_once() {
-    let yaml = "name: c\noutlier_detection: {}\nlb_subset_config: {}\npreconnect_policy: {}";
+    let yaml = "name: c\ntrack_timeout_budgets: true\nlb_subset_config: {}\npreconnect_policy: {}";
     assert_eq!(refused(CLUSTER, "c", yaml).len(), 3);
 }
 
@@ -250,7 +273,7 @@ fn one_bad_resource_does_not_stop_the_others_nor_the_version_before_it() {
         &mut builder,
         CLUSTER,
         &[
-            ("a", "name: a\nlb_policy: MAGLEV"),
+            ("a", "name: a\nlb_policy: LOAD_BALANCING_POLICY_CONFIG"),
             ("b", "name: b\nconnect_timeout: 7s"),
         ],
     );
@@ -262,7 +285,11 @@ fn one_bad_resource_does_not_stop_the_others_nor_the_version_before_it() {
     let kept = builder.shared().resources.get(CLUSTER, "a").expect("still there");
     assert!(kept.bytes.is_some());
     let refusal = kept.rejected.expect("noted for dumps");
-    assert!(refusal.message.contains("MAGLEV"), "{}", refusal.message);
+    assert!(
+        refusal.message.contains("LOAD_BALANCING_POLICY_CONFIG"),
+        "{}",
+        refusal.message
+    );
 }
 
 #[test]
