@@ -1,6 +1,7 @@
 //! Compiled output, compared byte for byte with files that a reader can check, and shown to a real Envoy.
 //!
-//! `tests/golden/CASE/input.yaml` begins with `# node: ID` (and perhaps `# label: k=v`, `# meta: KEY=VALUE`), then holds the objects.
+//! `tests/golden/CASE/input.yaml` begins with `# node: ID` (and perhaps `# label: k=v`, `# meta: KEY=VALUE`, `# agent: envoy`), then holds
+//! the objects.
 //! `UPDATE_GOLDEN=1` writes `expected.json` and `warnings.txt` anew. `ENVOY_BIN` names an Envoy that must accept every case,
 //! and so must the `mesh-proxy` in the folder `FERROMESH_BIN_DIR`; `cargo xtask test` sets both.
 
@@ -103,7 +104,8 @@ fn mesh_proxy_accepts_all() {
     };
     let proxy = Path::new(&folder).join("mesh-proxy");
     let mut refused = Vec::new();
-    for case in cases() {
+    // What is made for an Envoy may be more than mesh-proxy has.
+    for case in cases().into_iter().filter(|case| !case.proxy.envoy) {
         if let Err(error) = validate(&proxy, Reader::MeshProxy, &case) {
             refused.push(format!("{}:\n{error}", case.folder.display()));
         }

@@ -1,17 +1,20 @@
 //! What all parts of one compilation share.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use mesh_api::mesh_config::MeshOutboundMode;
-use mesh_api::names::{self, SpiffeId};
+use mesh_api::names::SpiffeId;
 
+use super::sidecar::Reached;
 use super::{Proxy, Scope, Warning};
 use crate::store::Store;
+use crate::store::claim;
+use crate::store::envoy_filter::Filter;
 use crate::store::rules::{Mtls, TrafficRule};
 use crate::store::service::Service;
+use crate::store::sidecar::View;
 
 /// Beginning of the SDS names of Secrets from Kubernetes.
 pub(super) const KUBERNETES: &str = "kubernetes://";
@@ -32,6 +35,12 @@ pub(super) struct Context<'a> {
     pub(super) families: (bool, bool),
     /// The application's DNS questions come to the proxy, which answers with addresses made by the control plane.
     pub(super) dns_capture: bool,
+    /// EnvoyFilters for it, in the order in which they are applied.
+    pub(super) envoy_filters: Vec<&'a Filter>,
+    /// Its Sidecar; a gateway has none.
+    pub(super) sidecar: Option<&'a View>,
+    /// Hosts that VirtualServices lead to, beside those that the Sidecar lets it see.
+    pub(super) reached: OnceCell<Reached>,
     warnings: RefCell<BTreeSet<Warning>>,
     /// Secrets that resources name, with the objects and fields that want them.
     secrets: RefCell<BTreeMap<String, BTreeSet<(String, String)>>>,
@@ -45,17 +54,26 @@ impl<'a> Context<'a> {
         addresses.extend(pod.iter().flat_map(|p| p.addresses.iter().cloned()));
         let v6 = |address: &String| address.contains(':');
         let families = (!addresses.iter().all(v6), addresses.iter().any(v6));
+        let labels = pod.map_or(&proxy.labels, |p| &p.labels);
+        let envoy_filters = store.envoy_filters(namespace);
         Context {
             store,
             proxy,
             namespace,
-            labels: pod.map_or(&proxy.labels, |p| &p.labels),
+            labels,
+            envoy_filters: envoy_filters.filter(|f| f.takes(namespace, labels)).collect(),
             locality: pod
                 .map(|p| p.locality.as_str())
                 .filter(|l| !l.is_empty())
                 .unwrap_or(&proxy.locality),
             addresses,
             families,
+            sidecar: if proxy.is_gateway() {
+                None
+            } else {
+                store.sidecar(namespace, labels)
+            },
+            reached: OnceCell::new(),
             dns_capture: proxy.meta("DNS_CAPTURE") == Some("true"),
             warnings: RefCell::default(),
             secrets: RefCell::default(),
@@ -68,23 +86,31 @@ impl<'a> Context<'a> {
             labels: &proxy.labels,
             addresses: scope.addresses().clone(),
             families: scope.families(),
+            envoy_filters: scope.envoy_filters(store),
+            sidecar: scope.sidecar(store),
             ..Self::new(store, proxy)
         }
-    }
-
-    /// All services that the proxy sees, one for each host, in the order of their hosts.
-    pub(super) fn services(&self) -> impl Iterator<Item = &'a Arc<Service>> {
-        self.store.services(self.namespace)
-    }
-
-    /// The service with this host that the proxy sees.
-    pub(super) fn service(&self, host: &str) -> Option<&'a Arc<Service>> {
-        self.store.service(host, self.namespace)
     }
 
     /// Addresses by which the proxy's application reaches a service.
     pub(super) fn addresses_of(&self, service: &Service) -> Vec<IpNet> {
         service.addresses(self.dns_capture, self.proxy.id.ip.is_ipv6())
+    }
+
+    /// As [`Self::addresses_of`], for one port: without those that another service has there, which is reported.
+    pub(super) fn own_addresses_of(&self, service: &Service, port: u16) -> Vec<IpNet> {
+        let seen = |s: &Arc<Service>| self.service(&s.host).is_some_and(|picked| Arc::ptr_eq(picked, s));
+        let mut addresses = self.addresses_of(service);
+        addresses.retain(|address| {
+            let owner = self.store.claims().owner(*address, port, seen);
+            let Some(other) = owner.filter(|owner| owner.host != service.host) else {
+                return true;
+            };
+            let (field, message) = claim::refusal(service, *address, port, other);
+            self.warn(&service.object, field, message);
+            false
+        });
+        addresses
     }
 
     /// Notes something that is not in force.
@@ -150,19 +176,5 @@ impl<'a> Context<'a> {
     pub(super) fn mesh_alpn(&self) -> Vec<String> {
         let peer = self.proxy.istio_peer_exchange.then_some("istio-peer-exchange");
         peer.into_iter().chain(["istio"]).map(str::to_owned).collect()
-    }
-
-    /// Destinations that nobody knows are refused.
-    pub(super) fn registry_only(&self) -> bool {
-        self.store.mesh().outbound_traffic_policy.mode == MeshOutboundMode::RegistryOnly
-    }
-
-    /// The cluster for destinations that nobody knows.
-    pub(super) fn unknown_cluster(&self) -> &'static str {
-        if self.registry_only() {
-            names::BLACK_HOLE_CLUSTER
-        } else {
-            names::PASSTHROUGH_CLUSTER
-        }
     }
 }

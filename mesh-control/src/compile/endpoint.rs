@@ -72,15 +72,11 @@ fn lb_endpoint(ctx: &Context<'_>, endpoint: &Endpoint, out: &mut Writer) {
 }
 
 fn address(endpoint: &Endpoint, out: &mut Writer) {
-    match endpoint.address.strip_prefix("unix://") {
-        // `pipe.path`
-        Some(path) => out.message(2, |out| out.text(1, path)),
-        // `socket_address`: `address`, `port_value`
-        None => out.message(1, |out| {
-            out.text(2, &endpoint.address);
-            out.number(3, endpoint.port.into());
-        }),
-    }
+    // `socket_address`: `address`, `port_value`
+    out.message(1, |out| {
+        out.text(2, &endpoint.address);
+        out.number(3, endpoint.port.into());
+    });
 }
 
 /// Whether the endpoint answers mutual TLS: it has a sidecar, and no policy takes mutual TLS off this port.

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use mesh_api::istio::ConnectionPoolSettings;
+
 use super::context::Context;
+use super::ingress;
 use crate::store::protocol::Protocol;
 use crate::store::service::{Service, ServicePort, TargetPort};
 
@@ -14,10 +17,43 @@ pub(super) struct InboundPort<'a> {
     pub(super) protocol: Protocol,
     /// Services with their ports, oldest first.
     pub(super) services: Vec<(&'a Service, &'a ServicePort)>,
+    /// Host in statistics and traces: the first service's, or `NAME.NAMESPACE` of a Sidecar.
+    pub(super) host: String,
+    /// Port of that service.
+    pub(super) service_port: u16,
+    /// Limits of connections to the application.
+    pub(super) pool: Option<&'a ConnectionPoolSettings>,
+    /// Where connections go, if not where they are for.
+    pub(super) endpoint: Option<LocalEndpoint>,
+    /// Address of a listener of its own, in place of captured connections.
+    pub(super) bind: Option<String>,
+}
+
+/// Where a Sidecar sends what comes to a port.
+pub(super) struct LocalEndpoint {
+    /// Of the machine or the Pod.
+    pub(super) address: String,
+    pub(super) port: u16,
+    /// The address is the Pod's own, connections to which would be captured.
+    pub(super) of_pod: bool,
 }
 
 /// All of them, by number.
 pub(super) fn ports<'a>(ctx: &'a Context<'_>) -> Vec<InboundPort<'a>> {
+    let mut derived = of_services(ctx);
+    let Some(view) = ctx.sidecar else { return derived };
+    let spec = &view.object.spec;
+    if !spec.ingress.is_empty() {
+        return ingress::ports(ctx, view, &derived);
+    }
+    for port in &mut derived {
+        port.pool = spec.inbound_connection_pool.as_ref();
+    }
+    derived
+}
+
+/// Those that services lead to.
+fn of_services<'a>(ctx: &'a Context<'_>) -> Vec<InboundPort<'a>> {
     let mut services: Vec<&Service> = ctx
         .store
         .services_of(ctx.namespace, ctx.labels, &ctx.addresses)
@@ -43,6 +79,11 @@ pub(super) fn ports<'a>(ctx: &'a Context<'_>) -> Vec<InboundPort<'a>> {
                 port: target,
                 protocol: port.protocol,
                 services: Vec::new(),
+                host: service.host.clone(),
+                service_port: port.number,
+                pool: None,
+                endpoint: None,
+                bind: None,
             });
             if entry.protocol != port.protocol {
                 ctx.warn(

@@ -28,7 +28,7 @@ pub(super) fn service_chains(
     };
     let mut chains = Vec::new();
     let mut everything = false;
-    for routing in ctx.store.routings_of(&service.host, ctx.namespace) {
+    for routing in ctx.routings_of(&service.host, port.number) {
         chains.extend(tls_chains(ctx, routing, &source, ranges));
         if !port.protocol.is_tls() {
             let (found, all) = tcp_chains(ctx, routing, &source, ranges);

@@ -10,7 +10,6 @@ use super::cluster::policy::Policy;
 use super::context::Context;
 use super::endpoint::weight;
 use super::pb::cluster;
-use super::switch;
 use crate::store::endpoint::Endpoint;
 
 /// Regions, zones and subzones: the same in all of them is rank 0, another region 3, one that is not to stand in 4.
@@ -36,7 +35,7 @@ fn setting<'a>(mesh: &'a MeshConfig, policy: &Policy<'a>) -> Option<&'a Locality
 
 /// Lets weights of localities count, where the policy has a say in them.
 pub(super) fn apply(ctx: &Context<'_>, policy: &Policy<'_>, out: &mut cluster::Cluster) {
-    let Some(setting) = setting(ctx.store.mesh(), policy).filter(|_| switch::LOCALITY_WEIGHTS) else {
+    let Some(setting) = setting(ctx.store.mesh(), policy) else {
         return;
     };
     let lists = !setting.failover.is_empty() || !setting.failover_priority.is_empty();
@@ -58,7 +57,7 @@ pub(super) fn groups<'e>(
 ) -> Vec<Group<'e>> {
     let setting = setting(ctx.store.mesh(), policy);
     let distributes = setting.is_some_and(|s| !s.distribute.is_empty());
-    let ranks = setting.filter(|_| switch::OUTLIER && policy.outlier.is_some() && !distributes);
+    let ranks = setting.filter(|_| policy.outlier.is_some() && !distributes);
     let mut found: BTreeMap<(usize, &str), Vec<&Endpoint>> = BTreeMap::new();
     for endpoint in endpoints {
         let rank = ranks.map_or(0, |s| rank(ctx, s, endpoint));
@@ -82,7 +81,7 @@ pub(super) fn groups<'e>(
             endpoints,
         });
     }
-    if distributes && switch::LOCALITY_WEIGHTS {
+    if distributes {
         distribute(ctx.locality, setting, &mut out);
     }
     out

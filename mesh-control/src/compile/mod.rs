@@ -5,12 +5,16 @@
 //! no effect is a [`Warning`], either of one object by itself ([`unsupported`]) or of what it means for a proxy
 //! ([`Compiled::warnings`]).
 
+#[cfg(test)]
+mod claim_tests;
 mod cluster;
 mod context;
 mod encoded;
 mod endpoint;
+mod envoy_filter;
 mod gateway;
 mod inbound;
+mod ingress;
 mod l4;
 mod listener;
 mod locality;
@@ -20,7 +24,9 @@ mod pb;
 mod proxy;
 mod route;
 mod scope;
-mod switch;
+mod sidecar;
+#[cfg(test)]
+mod sidecar_tests;
 #[cfg(test)]
 mod tests;
 mod unsupported;
@@ -104,6 +110,7 @@ fn gateway(store: &Store, proxy: &Proxy) -> Compiled {
     cluster::outbound(&ctx, &mut out);
     cluster::fixed(&ctx, &mut out);
     gateway::gateway(&ctx, &mut out);
+    envoy_filter::gateway(&ctx, &mut out);
     out.names = name_table::name_table(&ctx);
     out.warnings = ctx.into_warnings();
     out
@@ -120,6 +127,7 @@ pub fn shared(store: &Store, scope: &Scope) -> Compiled {
         let table = route::sidecar(&ctx, &name);
         out.routes.insert(name, Encoded::new(&table));
     }
+    envoy_filter::outbound(&ctx, &mut out);
     out.names = name_table::name_table(&ctx);
     out.warnings = ctx.into_warnings();
     out
@@ -132,6 +140,7 @@ pub fn own(store: &Store, proxy: &Proxy) -> Compiled {
     let ports = inbound::ports(&ctx);
     cluster::inbound(&ctx, &ports, &mut out);
     listener::inbound(&ctx, &ports, &mut out);
+    envoy_filter::inbound(&ctx, &ports, &mut out);
     drop(ports);
     out.warnings = ctx.into_warnings();
     out
@@ -160,6 +169,7 @@ pub fn moved<'a>(
         }
         cluster::of_service(&ctx, service, &mut out);
     }
+    envoy_filter::moved(&ctx, &mut out);
     out.warnings = ctx.into_warnings();
     Some(out)
 }

@@ -26,6 +26,8 @@ pub struct Proxy {
     /// Whether it has Istio's network filters for opaque TCP (metadata exchange and metrics). Network filters cannot be
     /// optional: an Envoy without them would refuse the listener.
     pub istio_network_filters: bool,
+    /// Whether it is an Envoy, which has all of Envoy's API: patches reach it whole.
+    pub envoy: bool,
 }
 
 impl Proxy {
@@ -38,6 +40,7 @@ impl Proxy {
             metadata: Struct::default(),
             istio_peer_exchange: true,
             istio_network_filters: false,
+            envoy: false,
         }
     }
 
@@ -64,6 +67,7 @@ impl Proxy {
             metadata,
             istio_peer_exchange: !plain,
             istio_network_filters: !plain,
+            envoy: node.user_agent_name == "envoy",
         })
     }
 

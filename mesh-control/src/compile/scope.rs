@@ -11,8 +11,10 @@ use mesh_api::names::{NodeId, NodeKind};
 use super::Proxy;
 use super::context::Context;
 use crate::store::Store;
+use crate::store::envoy_filter::Filter;
+use crate::store::sidecar::View;
 
-/// Metadata of a node that make a difference.
+/// Metadata of a node that make a difference in any case.
 const METADATA: [&str; 3] = ["CLUSTER_ID", "DNS_CAPTURE", "INTERCEPTION_MODE"];
 
 /// All that [`super::shared`] knows of a proxy, so that nothing else can get in.
@@ -23,12 +25,18 @@ pub struct Scope {
     labels: BTreeMap<String, String>,
     /// Where it runs, if any rule makes a difference of that.
     locality: String,
-    metadata: BTreeMap<&'static str, String>,
+    /// What makes a difference in any case, and what an EnvoyFilter asks for.
+    metadata: BTreeMap<String, String>,
     ipv6: bool,
     /// Whether it has an address of IPv4, and of IPv6.
     families: (bool, bool),
     istio_peer_exchange: bool,
     istio_network_filters: bool,
+    envoy: bool,
+    /// EnvoyFilters for it, by namespace and name: not the labels that they ask for, of which each workload has others.
+    envoy_filters: BTreeSet<(String, String)>,
+    /// Namespace and name of its Sidecar: not the labels that this asks for.
+    sidecar: Option<(String, String)>,
     /// Own addresses that headless services lead to: there is no listener for these.
     addresses: BTreeSet<String>,
 }
@@ -42,7 +50,8 @@ impl Scope {
         let ctx = Context::new(store, proxy);
         let asked = store.client_labels().iter();
         let labels = asked.filter_map(|key| Some((key.clone(), ctx.labels.get(key)?.clone())));
-        let metadata = METADATA.into_iter();
+        let patched = store.client_metadata().iter().map(String::as_str);
+        let metadata = METADATA.into_iter().chain(patched);
         Some(Scope {
             namespace: ctx.namespace.to_owned(),
             labels: labels.collect(),
@@ -52,12 +61,15 @@ impl Scope {
                 String::new()
             },
             metadata: metadata
-                .filter_map(|key| Some((key, proxy.meta(key)?.to_owned())))
+                .filter_map(|key| Some((key.to_owned(), proxy.meta(key)?.to_owned())))
                 .collect(),
             ipv6: proxy.id.ip.is_ipv6(),
             families: ctx.families,
             istio_peer_exchange: proxy.istio_peer_exchange,
             istio_network_filters: proxy.istio_network_filters,
+            envoy: proxy.envoy,
+            envoy_filters: ctx.envoy_filters.iter().map(|f| name(f)).collect(),
+            sidecar: ctx.sidecar.map(View::key),
             addresses: ctx
                 .addresses
                 .iter()
@@ -85,15 +97,22 @@ impl Scope {
         proxy.locality.clone_from(&self.locality);
         proxy.istio_peer_exchange = self.istio_peer_exchange;
         proxy.istio_network_filters = self.istio_network_filters;
+        proxy.envoy = self.envoy;
         let text = |text: &String| ProtoValue {
             kind: Some(Kind::StringValue(text.clone())),
         };
-        let metadata = self
-            .metadata
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), text(value)));
+        let metadata = self.metadata.iter().map(|(key, value)| (key.clone(), text(value)));
         proxy.metadata.fields.extend(metadata);
         proxy
+    }
+
+    pub(super) fn envoy_filters<'a>(&self, store: &'a Store) -> Vec<&'a Filter> {
+        let all = store.envoy_filters(&self.namespace);
+        all.filter(|f| self.envoy_filters.contains(&name(f))).collect()
+    }
+
+    pub(super) fn sidecar<'a>(&self, store: &'a Store) -> Option<&'a View> {
+        store.sidecars().named(self.sidecar.as_ref()?).map(AsRef::as_ref)
     }
 
     pub(super) fn families(&self) -> (bool, bool) {
@@ -103,4 +122,8 @@ impl Scope {
     pub(super) fn addresses(&self) -> &BTreeSet<String> {
         &self.addresses
     }
+}
+
+fn name(filter: &Filter) -> (String, String) {
+    (filter.namespace.clone(), filter.name.clone())
 }

@@ -7,6 +7,7 @@ pub mod ads;
 pub mod ca;
 pub mod model;
 pub mod monitoring;
+mod register;
 mod share;
 #[cfg(test)]
 mod share_tests;
@@ -33,6 +34,7 @@ use ca::caller::Callers;
 use ca::service::CertificateService;
 use ca::token::Tokens;
 use model::Model;
+pub use register::entry as entry_of_group;
 
 /// Proxies on the way out have this long to see that their streams have ended.
 const GOODBYE: Duration = Duration::from_secs(3);

@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 use super::Options;
 use super::ads::hub::{Generate, Hub};
 use super::ads::resources::{Layer, Resources};
+use super::register::{Candidate, Registered};
 use super::share::{History, Shares};
 use crate::compile::{self, Compiled, Proxy, Scope, Warning};
 use crate::source::directory::{Directory, Watcher};
@@ -160,6 +161,8 @@ pub(super) struct Follow {
     directory: Directory,
     watcher: Watcher,
     mesh: MeshSource,
+    registering: watch::Receiver<()>,
+    registered: Registered,
     findings: BTreeSet<Diagnostic>,
 }
 
@@ -183,7 +186,7 @@ impl Model {
             // Later the last good settings stay; now there are none.
             anyhow::bail!("--mesh-config {finding}");
         }
-        let json = Arc::new(Json::new());
+        let json = Arc::new(Json::shared().clone());
         let snapshot = Snapshot::first(loaded, mesh, json.clone());
         let model = Model {
             present: Arc::new(ArcSwap::new(snapshot.clone())),
@@ -196,6 +199,8 @@ impl Model {
             directory,
             watcher,
             mesh: source,
+            registering: model.hub.registering(),
+            registered: Registered::default(),
             findings: BTreeSet::new(),
         };
         follow.report(&snapshot);
@@ -229,6 +234,9 @@ impl Follow {
         loop {
             tokio::select! {
                 () = self.watcher.changed() => {}
+                // The hub lives as long as the model here.
+                _ = self.registering.changed() => {}
+                () = until(self.registered.deadline()) => {}
                 _ = stopping.wait_for(|stop| *stop) => return Ok(()),
             }
             // Reading and indexing many files takes long enough to be kept off the network threads.
@@ -245,6 +253,9 @@ impl Follow {
         let before = self.model.present();
         let mut loaded = self.directory.load();
         let mesh = self.mesh.load(&mut loaded);
+        let connections = self.model.hub.connections().into_iter();
+        let proxies: Vec<Candidate> = connections.map(|c| (c.proxy.clone(), c.identity.clone())).collect();
+        self.registered.apply(&proxies, &mut loaded.objects, started);
         let same = *mesh == *before.store.mesh()
             && before.loaded.objects.len() == loaded.objects.len()
             && before
@@ -296,5 +307,12 @@ impl Follow {
             info!("no longer: {finding}");
         }
         self.findings = findings.clone();
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
     }
 }

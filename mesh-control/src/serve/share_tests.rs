@@ -99,6 +99,38 @@ impl World {
         self.policy(namespace, app, &policy);
     }
 
+    /// Patches of the clusters of one workload's callees, of all parts of a sidecar.
+    fn patched(&mut self, namespace: &str, app: &str, seconds: usize) {
+        let patch = |apply_to: &str, value: Value| json!({"applyTo": apply_to, "patch": {"operation": "MERGE", "value": value}});
+        self.put(
+            json!({"apiVersion": "networking.istio.io/v1alpha3", "kind": "EnvoyFilter",
+            "metadata": {"name": app, "namespace": namespace},
+            "spec": {"workloadSelector": {"labels": {"app": app}}, "configPatches": [
+                patch("CLUSTER", json!({"connect_timeout": format!("{seconds}s")})),
+                patch("VIRTUAL_HOST", json!({"request_headers_to_remove": ["x"]})),
+                patch("LISTENER", json!({"per_connection_buffer_limit_bytes": seconds})),
+                {"applyTo": "CLUSTER", "match": {"cluster": {"subset": "v1"}}, "patch": {"operation": "REMOVE"}},
+            ]}}),
+        );
+    }
+
+    /// A Sidecar of one app, or of a whole namespace.
+    fn limited(&mut self, namespace: &str, app: Option<&str>, which: usize) {
+        let egress = [
+            json!([{"hosts": ["./*"]}]),
+            json!([{"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*/*"]}, {"hosts": ["bank/*"]}]),
+            json!([{"hosts": ["*/web.shop.svc.cluster.local", "~/*"]}]),
+            json!([]),
+        ];
+        let mut spec = json!({"egress": egress[which % egress.len()], "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"},
+            "inboundConnectionPool": {"tcp": {"maxConnections": 1 + which}}});
+        if let Some(app) = app {
+            spec["workloadSelector"] = json!({"labels": {"app": app}});
+        }
+        self.put(json!({"apiVersion": "networking.istio.io/v1", "kind": "Sidecar",
+            "metadata": {"name": app.unwrap_or("all"), "namespace": namespace}, "spec": spec}));
+    }
+
     fn start() -> Self {
         let mut world = World::default();
         for (index, namespace) in ["bank", "shop"].into_iter().enumerate() {
@@ -114,6 +146,7 @@ impl World {
         }
         world.listed("shop", "listed", &[0, 1, 250]);
         world.subsets("shop", "db", Some("v1"));
+        world.patched("bank", "web", 1);
         world
     }
 
@@ -194,6 +227,53 @@ fn zones_share_nothing_only_where_a_rule_asks_for_them() {
     world.ejecting("shop", "web");
     let [b, c] = both(&world);
     assert!(!Arc::ptr_eq(&b, &c));
+}
+
+#[test]
+fn workloads_with_other_sidecars_share_nothing_and_hear_of_changes() {
+    let json = Arc::new(Json::new());
+    let mut world = World::start();
+    let proxies = || {
+        [
+            sidecar("web-0", "shop", 100),
+            sidecar("db-0", "shop", 110),
+            sidecar("web-0", "bank", 0),
+        ]
+    };
+    let first = world.first(&json);
+    let before = proxies().map(|proxy| first.generate(&proxy, None));
+    world.limited("shop", Some("web"), 0);
+    let second = first.next(world.loaded(), Arc::default());
+    let mut now = before
+        .iter()
+        .zip(proxies())
+        .map(|(before, proxy)| second.generate(&proxy, Some(before)));
+    let now = [(); 3].map(|()| now.next().expect("one for each"));
+    let cluster = "outbound|80||web.bank.svc.cluster.local";
+    let knows = |resources: &Resources| resources.of(CLUSTER).contains_key(cluster);
+    assert_eq!(now.each_ref().map(knows), [false, true, true]);
+    assert_eq!(before.each_ref().map(knows), [true; 3]);
+    let lost = before[0].differing(&now[0], CLUSTER);
+    assert!(
+        lost.iter().any(|name| &**name == cluster),
+        "the proxy is told that it is gone"
+    );
+    // An endpoint of what it does not see any more is nothing to it.
+    world.pod("bank", "web", 0, 77, "web", true);
+    let third = second.next(world.loaded(), Arc::default());
+    let [proxy, ..] = proxies();
+    let after = third.generate(&proxy, Some(&now[0]));
+    assert!(
+        now[0]
+            .differing(&after, ENDPOINT)
+            .iter()
+            .all(|name| !name.contains("bank"))
+    );
+    assert_eq!(versions(&after), versions(&world.first(&json).generate(&proxy, None)));
+    // The inbound side follows too.
+    let own = |resources: &Resources| resources.own.of(CLUSTER)["inbound|8080||"].version.clone();
+    assert_ne!(own(&before[0]), own(&now[0]));
+    assert_eq!(own(&before[1]), own(&now[1]));
 }
 
 #[test]
@@ -286,7 +366,7 @@ fn change(world: &mut World, numbers: &mut Numbers) {
     let namespace = ["bank", "shop"][numbers.below(2)];
     let app = ["web", "db", "set"][numbers.below(3)];
     let pod = numbers.below(4);
-    match numbers.below(14) {
+    match numbers.below(17) {
         0..=3 => world.pod(namespace, app, pod, numbers.below(300), app, true),
         4 => world.pod(namespace, app, pod, numbers.below(300), "other", true),
         5 => world.pod(namespace, app, pod, numbers.below(300), app, false),
@@ -303,6 +383,11 @@ fn change(world: &mut World, numbers: &mut Numbers) {
         10 => world.subsets(namespace, app, [None, Some("v0")][numbers.below(2)]),
         11 => world.ejecting(namespace, app),
         12 => world.near(namespace, app, numbers.below(4)),
+        13 => world.patched(namespace, app, 1 + numbers.below(3)),
+        14 => world.limited(namespace, [None, Some(app)][numbers.below(2)], numbers.below(4)),
+        15 => {
+            world.0.remove(&format!("Sidecar {namespace}/{app}"));
+        }
         _ => {
             let mode = ["DISABLE", "STRICT"][numbers.below(2)];
             world.put(

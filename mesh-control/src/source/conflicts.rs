@@ -3,6 +3,7 @@
 //! Which one counts is decided where the objects are indexed and compiled; here it is only said.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use mesh_api::istio::{AnyObject, DestinationRule, Object, PeerAuthentication, ServiceEntry, VirtualService};
 use mesh_api::names::MESH_GATEWAY;
@@ -10,7 +11,8 @@ use mesh_api::names::MESH_GATEWAY;
 use super::object_name;
 use crate::compile::Warning;
 use crate::store::rules::age;
-use crate::store::{Store, host};
+use crate::store::service::Service;
+use crate::store::{Store, claim, host};
 
 /// All conflicts.
 pub(super) fn check(store: &Store) -> Vec<Warning> {
@@ -19,6 +21,7 @@ pub(super) fn check(store: &Store) -> Vec<Warning> {
     destination_rules(store, &mut out);
     peer_authentications(store, &mut out);
     service_entries(store, &mut out);
+    addresses(store, &mut out);
     out
 }
 
@@ -148,6 +151,31 @@ fn peer_authentications(store: &Store, out: &mut Vec<Warning>) {
             out.push(warning(KIND, object, field, text));
         } else {
             first.insert((&object.meta.namespace, labels), object);
+        }
+    }
+}
+
+/// One address and port of several hosts.
+fn addresses(store: &Store, out: &mut Vec<Warning>) {
+    for (address, port, claims) in store.claims().iter() {
+        for (index, service) in claims.iter().enumerate() {
+            let both_seen = |other: &&Arc<Service>| {
+                let exports = service.export_to.iter().chain(&other.export_to);
+                let mut viewers = exports.chain([&service.namespace, &other.namespace]);
+                let picked = |s: &Arc<Service>, viewer: &str| {
+                    store.service(&s.host, viewer).is_some_and(|seen| Arc::ptr_eq(seen, s))
+                };
+                other.host != service.host
+                    && (other.kubernetes || viewers.any(|v| picked(service, v) && picked(other, v)))
+            };
+            if let Some(other) = claims[..index].iter().find(both_seen) {
+                let (field, message) = claim::refusal(service, address, port, other);
+                out.push(Warning {
+                    object: service.object.clone(),
+                    field: field.to_owned(),
+                    message,
+                });
+            }
         }
     }
 }

@@ -81,9 +81,7 @@ impl MeshSource {
                 let warnings: Vec<FieldError> = config.validate().into_iter().filter(|e| !e.is_error()).collect();
                 place.report(loaded, &lines, &warnings, Severity::Warning);
                 for warning in compile::unsupported_mesh(&config) {
-                    // Roots and the trust domain are the CA's business, and in force there.
-                    let other = !matches!(warning.field.as_str(), "caCertificates" | "trustDomain");
-                    if other && warnings.iter().all(|w| !w.path.starts_with(&warning.field)) {
+                    if warnings.iter().all(|w| !w.path.starts_with(&warning.field)) {
                         let finding =
                             place.finding(loaded, &lines, &warning.field, &warning.message, Severity::Warning);
                         loaded.diagnostics.push(finding);

@@ -7,6 +7,7 @@ mod conflicts;
 pub mod directory;
 pub mod mesh;
 mod references;
+mod sidecars;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -118,7 +119,7 @@ pub fn findings(store: &Store, loaded: &Loaded) -> Vec<Diagnostic> {
 /// What objects say of each other: references that lead nowhere, objects that speak for one thing. It does not depend on Pods
 /// and EndpointSlices.
 pub fn between(store: &Store) -> Vec<(compile::Warning, Severity)> {
-    let conflicts = conflicts::check(store).into_iter();
+    let conflicts = conflicts::check(store).into_iter().chain(sidecars::check(store));
     let mut out = references::check(store);
     out.extend(conflicts.map(|warning| (warning, Severity::Warning)));
     out

@@ -13,9 +13,9 @@ use super::workload::Workload;
 /// One address and port behind a service port.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Endpoint {
-    /// IP address, DNS name, or path of a Unix socket (`unix:///path`).
+    /// IP address or DNS name.
     pub address: String,
-    /// Port of the workload; 0 for a Unix socket.
+    /// Port of the workload.
     pub port: u16,
     /// The workload; made up from what is known for addresses without one.
     pub workload: Arc<Workload>,
@@ -224,7 +224,7 @@ fn of_listed(service: &Service, entry: &Object<ServiceEntry>) -> Endpoints {
             if let Some(number) = target_port(port, &workload) {
                 list.push(Endpoint {
                     address: spec.address.clone(),
-                    port: if spec.address.starts_with("unix://") { 0 } else { number },
+                    port: number,
                     workload: Arc::new(workload),
                 });
             }

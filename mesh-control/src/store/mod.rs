@@ -4,13 +4,16 @@
 //! one thing the oldest wins, then the first by name and namespace.
 
 pub mod change;
+pub mod claim;
 pub mod delegate;
 pub mod endpoint;
+pub mod envoy_filter;
 pub mod host;
 pub mod protocol;
 pub mod routing;
 pub mod rules;
 pub mod service;
+pub mod sidecar;
 #[cfg(test)]
 mod tests;
 pub mod workload;
@@ -23,10 +26,13 @@ use mesh_api::k8s::{EndpointSlice, Node, Secret};
 
 pub use mesh_api::mesh_config::MeshConfig;
 
+use claim::Claims;
 use endpoint::{Endpoints, Workloads};
+use envoy_filter::{EnvoyFilters, Filter};
 use routing::{Routing, Routings};
 use rules::{Mtls, PeerAuthentications, TrafficRule, TrafficRules, age};
 use service::Service;
+use sidecar::{Sidecars, View};
 use workload::Workload;
 
 /// All objects at one instant.
@@ -49,15 +55,20 @@ struct Rest {
     /// By host; several where ServiceEntries of different namespaces name one host. Kubernetes Services first, then the oldest.
     services: Services,
     by_namespace: HashMap<String, Vec<Arc<Service>>>,
+    claims: Claims,
     routings: Routings,
     rules: TrafficRules,
     authentications: PeerAuthentications,
     gateways: Vec<Object<Gateway>>,
+    sidecars: Sidecars,
+    envoy_filters: EnvoyFilters,
     secrets: BTreeMap<(String, String), Arc<AnyObject>>,
     /// Labels of clients that any rule asks for.
     client_labels: BTreeSet<String>,
     /// Whether any rule tells near endpoints from far ones.
     asks_locality: bool,
+    /// Keys of nodes' metadata that any EnvoyFilter asks for.
+    client_metadata: BTreeSet<String>,
 }
 
 /// All objects of one kind.
@@ -123,20 +134,27 @@ impl Store {
         authentications.sort_by(|a, b| age(&a.meta).cmp(&age(&b.meta)));
         let mut gateways: Vec<_> = of_kind!(objects, Gateway).cloned().collect();
         gateways.sort_by(|a, b| age(&a.meta).cmp(&age(&b.meta)));
+        let mut sidecars: Vec<_> = of_kind!(objects, Sidecar).collect();
+        sidecars.sort_by(|a, b| age(&a.meta).cmp(&age(&b.meta)));
         let secrets = objects
             .iter()
             .filter(|o| matches!(o.as_ref(), AnyObject::Secret(_)))
             .map(|o| ((o.namespace().to_owned(), o.name().to_owned()), o.clone()))
             .collect();
+        let envoy_filters = EnvoyFilters::build(of_kind!(objects, EnvoyFilter));
         let rest = Rest {
             client_labels: client_labels(&routings, &rules, &mesh),
             asks_locality: rules::ask_locality(&rules, &mesh),
             routings: Routings::build(&routings, &mesh.default_virtual_service_export_to),
+            client_metadata: envoy_filters.metadata(),
+            envoy_filters,
             rules: TrafficRules::build(rules),
             authentications: PeerAuthentications::build(authentications, &mesh.root_namespace),
+            claims: Claims::build(&services),
             services,
             by_namespace,
             gateways,
+            sidecars: Sidecars::build(sidecars, &mesh.root_namespace),
             secrets,
         };
         Store {
@@ -170,8 +188,8 @@ impl Store {
         self.workloads.by_address(address)
     }
 
-    /// All services that a namespace sees, one for each host, in the order of their hosts. A service of the namespace
-    /// itself comes before those of others.
+    /// All services that a namespace sees, one for each host, in the order of their hosts. A Kubernetes Service comes before
+    /// ServiceEntries for its host; of these one of the namespace itself before those of others, then the oldest.
     pub fn services(&self, namespace: &str) -> impl Iterator<Item = &Arc<Service>> {
         self.rest
             .services
@@ -184,13 +202,46 @@ impl Store {
         self.pick(self.rest.services.get(host)?, namespace)
     }
 
+    /// As [`Self::service`], among those alone that `keep` takes.
+    pub fn service_that(&self, host: &str, viewer: &str, keep: impl Fn(&Service) -> bool) -> Option<&Arc<Service>> {
+        self.pick_that(self.rest.services.get(host)?, viewer, keep)
+    }
+
+    /// Hosts of all services, in order.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.rest.services.keys().map(String::as_str)
+    }
+
+    /// All Sidecars.
+    pub fn sidecars(&self) -> &Sidecars {
+        &self.rest.sidecars
+    }
+
+    /// The Sidecar of a workload.
+    pub fn sidecar(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Option<&View> {
+        self.rest.sidecars.of(namespace, labels).map(AsRef::as_ref)
+    }
+
     fn pick<'a>(&self, list: &'a [Arc<Service>], viewer: &str) -> Option<&'a Arc<Service>> {
+        self.pick_that(list, viewer, |_| true)
+    }
+
+    fn pick_that<'a>(
+        &self,
+        list: &'a [Arc<Service>],
+        viewer: &str,
+        keep: impl Fn(&Service) -> bool,
+    ) -> Option<&'a Arc<Service>> {
         let default = &self.mesh.default_service_export_to;
-        let seen = |s: &&Arc<Service>| host::visible(&s.export_to, default, &s.namespace, viewer);
-        list.iter()
-            .filter(seen)
-            .find(|s| s.namespace == viewer)
-            .or_else(|| list.iter().find(seen))
+        let seen = |s: &&Arc<Service>| host::visible(&s.export_to, default, &s.namespace, viewer) && keep(s);
+        let nearest = |s: &&Arc<Service>| (!s.kubernetes, s.namespace != viewer);
+        // Of equal ones the first counts, which is the oldest.
+        list.iter().filter(seen).min_by_key(nearest)
+    }
+
+    /// Addresses and ports that several services say.
+    pub fn claims(&self) -> &Claims {
+        &self.rest.claims
     }
 
     /// Services of a namespace whose Pods are those with these labels, or that list one of these addresses.
@@ -286,6 +337,16 @@ impl Store {
     /// Whether where a client runs may make a difference to what it sees.
     pub fn asks_locality(&self) -> bool {
         self.rest.asks_locality
+    }
+
+    /// Keys of a client's metadata that any EnvoyFilter asks for.
+    pub fn client_metadata(&self) -> &BTreeSet<String> {
+        &self.rest.client_metadata
+    }
+
+    /// EnvoyFilters that workloads of a namespace may have, in the order in which they are applied.
+    pub fn envoy_filters<'a>(&'a self, namespace: &str) -> impl Iterator<Item = &'a Filter> {
+        self.rest.envoy_filters.seen_by(&self.mesh.root_namespace, namespace)
     }
 
     /// Whether a headless service leads to this address, so that clients have a listener for it.

@@ -9,6 +9,7 @@ use mesh_api::istio::{self, Object, ServiceEntry};
 use mesh_api::k8s::{self, IntOrString};
 use mesh_api::names::{annotation, service_fqdn};
 
+use super::claim::precedence;
 use super::host::CLUSTER_DOMAIN;
 use super::protocol::Protocol;
 
@@ -21,6 +22,8 @@ pub struct Service {
     pub name: String,
     /// Namespace of the object.
     pub namespace: String,
+    /// The object, for messages: `Service shop/catalog`. Of several ServiceEntries for a host the oldest.
+    pub object: String,
     /// Ports, in the order of the object; UDP ports are left out.
     pub ports: Vec<ServicePort>,
     /// Virtual addresses and ranges.
@@ -129,6 +132,7 @@ impl Service {
             created: meta.creation_timestamp.as_ref().map(|t| t.0),
             publish_not_ready: spec.publish_not_ready_addresses.unwrap_or_default(),
             external_name,
+            object: format!("Service {namespace}/{name}"),
             name,
             namespace,
         }
@@ -168,6 +172,7 @@ impl Service {
                 host: host.clone(),
                 name: host.clone(),
                 namespace: entry.meta.namespace.clone(),
+                object: format!("ServiceEntry {}/{}", entry.meta.namespace, entry.meta.name),
                 ports: ports.clone(),
                 vips: spec.addresses.iter().filter_map(|a| net(a)).collect(),
                 auto_vip: None,
@@ -197,7 +202,7 @@ impl Service {
     /// Whether an endpoint may have this address: names are resolved by the proxy for DNS services only.
     pub fn takes(&self, address: &str) -> bool {
         let by_name = matches!(self.resolution, Resolution::StrictDns | Resolution::LogicalDns);
-        (by_name && !address.is_empty()) || address.starts_with("unix://") || address.parse::<IpAddr>().is_ok()
+        (by_name && !address.is_empty() && !address.starts_with("unix://")) || address.parse::<IpAddr>().is_ok()
     }
 
     /// Addresses by which clients reach it: its own, else (where the caller's DNS gives it out) the one made here.
@@ -230,10 +235,11 @@ impl Service {
 }
 
 /// Gives addresses of 240.240.0.0/16 to services that say none. The hash of the host decides, so that a host keeps its
-/// address when others come and go; two that hash alike are told apart in the order of their names.
+/// address when others come and go; of two that hash alike the one that comes first keeps it, so that a new one never moves
+/// another's.
 pub fn allocate<'a>(services: impl IntoIterator<Item = &'a mut Service>) {
     let mut wanting: Vec<&mut Service> = services.into_iter().filter(|s| s.wants_address()).collect();
-    wanting.sort_by(|a, b| a.host.cmp(&b.host));
+    wanting.sort_by(|a, b| precedence(a, b));
     let mut taken: BTreeMap<u16, String> = BTreeMap::new();
     for service in wanting {
         let mut slot = slot(&service.host);

@@ -261,3 +261,60 @@ fn names_are_no_endpoints_where_nobody_resolves_them() {
         "addressType": "FQDN", "ports": [{"name": "http", "port": 80}], "endpoints": [{"addresses": ["vm.example.org"]}]});
     assert_eq!(endpoints(&store([service("web", spec), slice]), WEB, 80), []);
 }
+
+#[test]
+fn a_new_host_never_moves_the_address_of_another() {
+    let entry = |host: &str, day: usize| {
+        let name = host.replace('.', "-");
+        json!({"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",
+            "metadata": {"name": name, "namespace": "shop", "creationTimestamp": format!("2024-01-{day:02}T00:00:00Z")},
+            "spec": {"hosts": [host], "resolution": "DNS", "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}]}})
+    };
+    let address = |objects: &[Value], host: &str| {
+        let store = store(objects.to_vec());
+        store
+            .service(host, "shop")
+            .expect("the service")
+            .auto_vip
+            .expect("an address")
+    };
+    // Two hosts that hash alike, found by trying.
+    let mut known: BTreeMap<std::net::Ipv4Addr, String> = BTreeMap::new();
+    let (older, newer) = (0..)
+        .find_map(|number| {
+            let host = format!("h{number}.example");
+            let address = address(&[entry(&host, 1)], &host);
+            known.insert(address, host.clone()).map(|other| (other, host))
+        })
+        .expect("two of 65,536 addresses meet soon");
+    // Whichever comes first by name.
+    for (older, newer) in [(&older, &newer), (&newer, &older)] {
+        let alone = address(&[entry(older, 1)], older);
+        let both = [entry(newer, 2), entry(older, 1)];
+        assert_eq!(address(&both, older), alone);
+        assert_ne!(address(&both, newer), alone);
+    }
+}
+
+#[test]
+fn a_kubernetes_service_comes_before_entries_for_its_host_in_every_namespace() {
+    let mut own = json!({"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",
+        "metadata": {"name": "squat", "namespace": "bank", "creationTimestamp": "2020-01-01T00:00:00Z"},
+        "spec": {"hosts": [WEB, "other.example"], "resolution": "DNS", "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}]}});
+    let web = service("web", json!({"clusterIP": "10.96.0.1", "ports": [{"port": 80}]}));
+    let mut elsewhere = own.clone();
+    elsewhere["metadata"]["namespace"] = "far".into();
+    own["metadata"]["creationTimestamp"] = "2021-01-01T00:00:00Z".into();
+    let store = store([web, own, elsewhere]);
+    for viewer in ["shop", "bank", "far", "else"] {
+        assert!(store.service(WEB, viewer).expect("the service").kubernetes, "{viewer}");
+    }
+    let seen = |viewer: &str| {
+        store
+            .service("other.example", viewer)
+            .expect("the entry")
+            .namespace
+            .clone()
+    };
+    assert_eq!([seen("bank"), seen("far"), seen("else")], ["bank", "far", "far"]);
+}

@@ -82,7 +82,7 @@ impl Workload {
     pub fn of_entry(entry: &Object<WorkloadEntry>) -> Self {
         let mut labels = entry.meta.labels.clone();
         labels.extend(entry.spec.labels.clone());
-        let mesh_tls = labels.get(label::TLS_MODE).is_some_and(|m| m == "istio");
+        let mesh_tls = answers_mesh_tls(&labels, &entry.spec.service_account);
         Workload {
             labels,
             mesh_tls,
@@ -108,7 +108,7 @@ impl Workload {
             locality: spec.locality.clone(),
             ports,
             weight: spec.weight.max(1),
-            mesh_tls: spec.labels.get(label::TLS_MODE).is_some_and(|m| m == "istio"),
+            mesh_tls: answers_mesh_tls(&spec.labels, &spec.service_account),
             entry: true,
         }
     }
@@ -138,6 +138,13 @@ impl Workload {
 /// Whether all labels of a selector are among `labels`.
 pub fn selects(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> bool {
     selector.iter().all(|(k, v)| labels.get(k) == Some(v))
+}
+
+/// By its label; without one a workload that has a service account has a sidecar too.
+fn answers_mesh_tls(labels: &BTreeMap<String, String>, account: &str) -> bool {
+    labels
+        .get(label::TLS_MODE)
+        .map_or(!account.is_empty(), |mode| mode == "istio")
 }
 
 fn account(name: Option<&str>) -> String {

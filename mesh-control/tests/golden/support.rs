@@ -48,6 +48,7 @@ impl Case {
             };
             proxy.metadata.fields.insert(key, value);
         }
+        proxy.envoy = said("agent").iter().any(|agent| agent == "envoy");
         let mesh = said("mesh");
         Case {
             folder: folder.to_owned(),

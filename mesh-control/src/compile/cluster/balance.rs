@@ -5,7 +5,6 @@ use std::time::Duration;
 use mesh_api::istio::{LoadBalancerSettings, SimpleLb, Warmup};
 
 use super::super::pb::{cluster, core, time, types, ulong};
-use super::super::switch;
 use super::policy::Policy;
 use cluster::cluster::{
     LbConfig, LbPolicy, LeastRequestLbConfig, MaglevLbConfig, RingHashLbConfig, RoundRobinLbConfig, SlowStartConfig,
@@ -25,7 +24,7 @@ pub(super) fn apply(policy: &Policy<'_>, out: &mut cluster::Cluster) {
 }
 
 fn choice(policy: &Policy<'_>) -> (LbPolicy, Option<LbConfig>) {
-    if let Some(hash) = policy.consistent_hash().filter(|_| switch::HASH) {
+    if let Some(hash) = policy.consistent_hash() {
         let or = |size: u64, default: u64| ulong(if size == 0 { default } else { size });
         if let Some(maglev) = &hash.maglev {
             let config = MaglevLbConfig {
@@ -43,7 +42,7 @@ fn choice(policy: &Policy<'_>) -> (LbPolicy, Option<LbConfig>) {
         };
         return (LbPolicy::RingHash, Some(LbConfig::RingHashLbConfig(config)));
     }
-    let slow_start_config = policy.load_balancer.filter(|_| switch::SLOW_START).and_then(slow_start);
+    let slow_start_config = policy.load_balancer.and_then(slow_start);
     match policy.simple() {
         Some(SimpleLb::Random) => (LbPolicy::Random, None),
         Some(SimpleLb::Passthrough) => (LbPolicy::ClusterProvided, None),

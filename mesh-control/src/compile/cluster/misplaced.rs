@@ -1,7 +1,6 @@
 //! Parts of a policy that mean nothing to the cluster that they are for.
 
 use super::super::context::Context;
-use super::super::switch;
 use super::Outbound;
 use super::policy::Policy;
 
@@ -23,10 +22,10 @@ pub(super) fn report(ctx: &Context<'_>, from: &Outbound<'_>, policy: &Policy<'_>
     };
     if original {
         let set = [
-            (switch::OUTLIER && policy.outlier.is_some(), "outlierDetection"),
-            (switch::HASH && hash.is_some(), "loadBalancer.consistentHash"),
+            (policy.outlier.is_some(), "outlierDetection"),
+            (hash.is_some(), "loadBalancer.consistentHash"),
             (
-                switch::OUTLIER && balancer.is_some_and(|l| l.locality_lb_setting.is_some()),
+                balancer.is_some_and(|l| l.locality_lb_setting.is_some()),
                 "loadBalancer.localityLbSetting",
             ),
         ];
@@ -41,13 +40,13 @@ pub(super) fn report(ctx: &Context<'_>, from: &Outbound<'_>, policy: &Policy<'_>
         return;
     }
     let opaque = from.port.protocol.is_tcp();
-    if switch::HASH && opaque && hash.is_some_and(|h| h.use_source_ip != Some(true)) {
+    if opaque && hash.is_some_and(|h| h.use_source_ip != Some(true)) {
         warn(
             "loadBalancer.consistentHash",
             format!("port {port} of {host} carries no HTTP, so that any endpoint is taken; write useSourceIp: true"),
         );
     }
-    if switch::TUNNEL && from.port.protocol.is_http() && policy.tunnel.is_some() {
+    if from.port.protocol.is_http() && policy.tunnel.is_some() {
         warn(
             "tunnel",
             format!("has no effect on port {port} of {host}: requests of HTTP are not tunnelled, only TCP and TLS"),

@@ -1,6 +1,7 @@
 //! Clusters: one for each service port and subset, those towards the proxy's own application, and the fixed ones.
 
 mod balance;
+mod inbound;
 mod misplaced;
 mod outlier;
 pub(super) mod policy;
@@ -15,7 +16,6 @@ use mesh_api::names;
 
 use super::context::Context;
 use super::endpoint::assignment;
-use super::inbound::InboundPort;
 use super::locality;
 use super::pb::{
     Struct, ads, boolean, cluster, core, fields, istio_metadata, list, number, object, pack, socket_address, text, time,
@@ -25,6 +25,7 @@ use crate::store::endpoint::Endpoint;
 use crate::store::rules::TrafficRule;
 use crate::store::service::{Resolution, Service, ServicePort};
 use crate::store::workload::selects;
+pub(super) use inbound::inbound;
 use policy::Policy;
 
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -35,6 +36,8 @@ pub(super) struct Outbound<'a> {
     pub(super) port: &'a ServicePort,
     pub(super) rule: Option<&'a TrafficRule>,
     pub(super) subset: Option<&'a Subset>,
+    /// Clients' own mutual TLS is passed on as it is, to the endpoints that it is for.
+    pub(super) passed_on: bool,
 }
 
 impl Outbound<'_> {
@@ -43,6 +46,9 @@ impl Outbound<'_> {
     }
 
     fn name(&self) -> String {
+        if self.passed_on {
+            return self.sni();
+        }
         names::outbound_cluster(self.port.number, self.subset_name(), &self.service.host)
     }
 
@@ -64,22 +70,43 @@ pub(super) fn outbound(ctx: &Context<'_>, out: &mut Compiled) {
 
 /// As [`outbound`], of one service.
 pub(super) fn of_service(ctx: &Context<'_>, service: &Service, out: &mut Compiled) {
+    for from in parts(ctx, service, false) {
+        one_outbound(ctx, &from, out);
+    }
+}
+
+/// All ports and subsets of a service.
+fn parts<'a>(ctx: &Context<'a>, service: &'a Service, passed_on: bool) -> Vec<Outbound<'a>> {
     let rule = ctx.rule(service);
-    for port in &service.ports {
+    let mut out = Vec::new();
+    for port in ctx.ports_of(service) {
         let subsets = rule.map(|r| r.subsets.as_slice()).unwrap_or_default();
         for subset in std::iter::once(None).chain(subsets.iter().map(Some)) {
-            one_outbound(
-                ctx,
-                &Outbound {
-                    service,
-                    port,
-                    rule,
-                    subset,
-                },
-                out,
-            );
+            out.push(Outbound {
+                service,
+                port,
+                rule,
+                subset,
+                passed_on,
+            });
         }
     }
+    out
+}
+
+/// Clusters by which a gateway passes on the mutual TLS of clients to a service (SNI-DNAT), with the name of each, which is the
+/// server name that clients ask for too, and its policy.
+pub(super) fn passed_on<'a>(ctx: &Context<'a>, service: &'a Service, out: &mut Compiled) -> Vec<(String, Policy<'a>)> {
+    let mut found = Vec::new();
+    for from in parts(ctx, service, true) {
+        one_outbound(ctx, &from, out);
+        let policy = Policy {
+            tunnel: None,
+            ..Policy::of(from.rule, from.port.number, from.subset)
+        };
+        found.push((from.name(), policy));
+    }
+    found
 }
 
 #[allow(
@@ -150,7 +177,11 @@ fn one_outbound(ctx: &Context<'_>, from: &Outbound<'_>, out: &mut Compiled) {
 
     let http2 =
         from.port.protocol.is_http2() || (policy.upgrades_to_http2(ctx.store.mesh()) && !from.port.protocol.is_tcp());
-    let transport = tls::transport(ctx, from, policy.tls, http2, discovery == DiscoveryType::OriginalDst);
+    let transport = if from.passed_on {
+        tls::Transport::plain()
+    } else {
+        tls::transport(ctx, from, policy.tls, http2, discovery == DiscoveryType::OriginalDst)
+    };
     cluster.transport_socket = transport.socket;
     cluster.transport_socket_matches = transport.matches;
     proxy_protocol::apply(&policy, &mut cluster);
@@ -165,14 +196,16 @@ fn one_outbound(ctx: &Context<'_>, from: &Outbound<'_>, out: &mut Compiled) {
         }),
         ..Default::default()
     };
-    if transport.auto_sni && !from.port.protocol.is_tcp() {
+    if transport.auto_sni {
         options.upstream_http_protocol_options = Some(core::UpstreamHttpProtocolOptions {
             auto_sni: true,
             auto_san_validation: transport.auto_san_validation,
             ..Default::default()
         });
     }
-    set_http_options(&mut cluster, &options);
+    if !from.passed_on {
+        set_http_options(&mut cluster, &options);
+    }
 
     let mut meta = service_metadata(from.service, from.port.number);
     if let Some(rule) = from.rule {
@@ -189,34 +222,6 @@ fn one_outbound(ctx: &Context<'_>, from: &Outbound<'_>, out: &mut Compiled) {
     }
     cluster.metadata = Some(istio_metadata(meta));
     out.clusters.insert(name, Encoded::new(&cluster));
-}
-
-/// Clusters towards the proxy's own application.
-pub(super) fn inbound(ctx: &Context<'_>, ports: &[InboundPort<'_>], out: &mut Compiled) {
-    for port in ports {
-        let name = names::inbound_cluster(port.port);
-        let mut cluster = to_application(ctx, &name);
-        let protocol = port.protocol;
-        let options = if protocol.is_http2() {
-            explicit_http2(core::Http2ProtocolOptions::default())
-        } else if protocol.is_auto() {
-            as_client(core::Http2ProtocolOptions::default())
-        } else {
-            explicit_http1()
-        };
-        set_http_options(
-            &mut cluster,
-            &upstream_http::HttpProtocolOptions {
-                upstream_protocol_options: Some(options),
-                ..Default::default()
-            },
-        );
-        cluster.metadata = Some(istio_metadata(fields([(
-            "services",
-            list(port.services.iter().map(|(s, _)| service_value(s)).collect()),
-        )])));
-        out.clusters.insert(name, Encoded::new(&cluster));
-    }
 }
 
 /// The clusters that every proxy has.
@@ -244,16 +249,22 @@ pub(super) fn fixed(ctx: &Context<'_>, out: &mut Compiled) {
 fn to_application(ctx: &Context<'_>, name: &str) -> cluster::Cluster {
     let mut cluster = base(name, ctx.store.mesh().connect_timeout.get());
     original_destination(&mut cluster);
+    cluster.upstream_bind_config = upstream_bind(ctx);
+    cluster
+}
+
+/// The address that the capture rules leave alone.
+#[allow(clippy::unnecessary_wraps, reason = "fields of messages are Options")]
+fn upstream_bind(ctx: &Context<'_>) -> Option<core::BindConfig> {
     let source = if ctx.proxy.id.ip.is_ipv6() {
         names::INBOUND_PASSTHROUGH_BIND_V6.to_string()
     } else {
         names::INBOUND_PASSTHROUGH_BIND_V4.to_string()
     };
-    cluster.upstream_bind_config = Some(core::BindConfig {
+    Some(core::BindConfig {
         source_address: Some(socket_address(&source, 0)),
         ..Default::default()
-    });
-    cluster
+    })
 }
 
 fn original_destination(cluster: &mut cluster::Cluster) {

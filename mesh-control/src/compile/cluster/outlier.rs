@@ -3,13 +3,12 @@
 use mesh_api::istio::{Duration, OutlierDetection};
 
 use super::super::pb::{ProtoDuration, UInt32Value, cluster, time, types, uint};
-use super::super::switch;
 use super::policy::Policy;
 
 /// Ejection as the policy asks for it. The panic threshold goes with it: Envoy's own, half of the endpoints, is reached too
 /// soon where a service has a few.
 pub(super) fn apply(policy: &Policy<'_>, out: &mut cluster::Cluster) {
-    let Some(from) = policy.outlier.filter(|_| switch::OUTLIER) else {
+    let Some(from) = policy.outlier else {
         return;
     };
     out.outlier_detection = Some(detection(from));

@@ -10,7 +10,6 @@ use mesh_api::istio::{
 use mesh_api::mesh_config::{MeshConfig, MeshH2UpgradePolicy};
 
 use super::super::pb::{cluster, core, time, types, uint};
-use super::super::switch;
 use crate::store::rules::TrafficRule;
 
 /// What applies to one cluster.
@@ -102,12 +101,16 @@ impl<'a> Policy<'a> {
                 max_pending_requests: set(http.map(|h| h.http1_max_pending_requests)),
                 max_requests: set(http.map(|h| h.http2_max_requests)),
                 max_retries: set(http.map(|h| h.max_retries)),
-                retry_budget: self.retry_budget.filter(|_| switch::RETRY_BUDGET).map(retry_budget),
+                retry_budget: self.retry_budget.map(retry_budget),
                 track_remaining: true,
                 ..Default::default()
             }],
             ..Default::default()
         }
+    }
+
+    pub(super) fn has_keepalive(&self) -> bool {
+        self.tcp().is_some_and(|t| t.tcp_keepalive.is_some())
     }
 
     pub(super) fn keepalive(&self, mesh: &MeshConfig) -> Option<cluster::UpstreamConnectionOptions> {
@@ -166,7 +169,6 @@ impl<'a> Policy<'a> {
                 .and_then(uint),
             connection_keepalive: http
                 .and_then(|h| h.http2_keepalive.as_ref())
-                .filter(|_| switch::KEEPALIVE)
                 .map(|k| core::KeepaliveSettings {
                     interval: k.interval.and_then(|d| time(d.into())),
                     timeout: k.timeout.and_then(|d| time(d.into())),

@@ -4,12 +4,11 @@ use mesh_api::envoy::pb::envoy::extensions::transport_sockets::proxy_protocol::v
 use mesh_api::istio::{ProxyProtocol, ProxyProtocolVersion};
 
 use super::super::pb::{cluster, core, pack, raw_socket};
-use super::super::switch;
 use super::policy::Policy;
 
 /// Puts the header before every transport of a cluster; connections without one of their own are plain ones.
 pub(super) fn apply(policy: &Policy<'_>, out: &mut cluster::Cluster) {
-    let Some(from) = policy.proxy_protocol.filter(|_| switch::PROXY_PROTOCOL) else {
+    let Some(from) = policy.proxy_protocol else {
         return;
     };
     for one in &mut out.transport_socket_matches {

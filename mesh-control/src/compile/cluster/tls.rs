@@ -25,7 +25,7 @@ pub(super) struct Transport {
 }
 
 impl Transport {
-    fn plain() -> Self {
+    pub(super) fn plain() -> Self {
         Transport {
             matches: Vec::new(),
             socket: None,

@@ -1,17 +1,31 @@
 //! Listeners of a gateway.
 
-use mesh_api::istio::ServerTlsMode;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
+use mesh_api::istio::ServerTlsMode;
+use prost::Message;
+
+use super::super::cluster;
 use super::super::context::Context;
 use super::super::l4;
 use super::super::listener::http::{Routes, Side, manager};
-use super::super::listener::{access_log, inspect, wildcard};
+use super::super::listener::{access_log, inspect, tcp, wildcard};
 use super::super::pb::{address, core, listener, seconds};
 use super::super::route::rule::Source;
 use super::super::{Compiled, Encoded};
 use super::merge::{Port, ServerRef, Speaks, bound};
 use super::route::route_table;
 use super::tls;
+
+/// ALPN by which sidecars announce their mutual TLS.
+const MESH_ALPN: [&str; 5] = [
+    "istio-peer-exchange",
+    "istio",
+    "istio-http/1.0",
+    "istio-http/1.1",
+    "istio-h2",
+];
 
 /// Makes the listener of one port, with its route tables. A port without any chain is not opened.
 pub(super) fn listener(ctx: &Context<'_>, port: &Port<'_>, out: &mut Compiled) {
@@ -56,15 +70,21 @@ pub(super) fn listener(ctx: &Context<'_>, port: &Port<'_>, out: &mut Compiled) {
 /// Envoy refuses a listener in which two chains have one condition; the older stays.
 fn unique(ctx: &Context<'_>, chains: Vec<listener::FilterChain>, port: &Port<'_>) -> Vec<listener::FilterChain> {
     let mut kept: Vec<listener::FilterChain> = Vec::new();
+    let mut conditions: HashMap<Vec<u8>, usize> = HashMap::new();
     for chain in chains {
-        if kept.iter().any(|c| c.filter_chain_match == chain.filter_chain_match) {
-            port.servers[0].warn(
+        let condition = chain.filter_chain_match.as_ref().map(Message::encode_to_vec);
+        match conditions.entry(condition.unwrap_or_default()) {
+            Entry::Vacant(entry) => {
+                entry.insert(kept.len());
+                kept.push(chain);
+            }
+            // Two servers may bring the same.
+            Entry::Occupied(entry) if kept[*entry.get()] == chain => {}
+            Entry::Occupied(_) => port.servers[0].warn(
                 ctx,
                 ".port",
                 "several rules want the same connections on this port; the first, by age of the VirtualServices, gets them",
-            );
-        } else {
-            kept.push(chain);
+            ),
         }
     }
     kept
@@ -107,14 +127,7 @@ fn tls_server(
             );
             Vec::new()
         }
-        Some(ServerTlsMode::AutoPassthrough) => {
-            server.warn(
-                ctx,
-                ".tls.mode",
-                "AUTO_PASSTHROUGH is read and not in force yet; the server is left out",
-            );
-            Vec::new()
-        }
+        Some(ServerTlsMode::AutoPassthrough) => auto_passthrough(ctx, server, out),
         Some(ServerTlsMode::Passthrough) => passthrough(ctx, server),
         Some(_) if server.protocol() == crate::store::protocol::Protocol::Https => {
             let name = format!(
@@ -174,6 +187,25 @@ fn passthrough(ctx: &Context<'_>, server: &ServerRef<'_>) -> Vec<listener::Filte
                 }
             }
             chains.push(chain);
+        }
+    }
+    chains
+}
+
+/// Chains by which mutual TLS between sidecars goes on to the service that its server name says, without VirtualServices.
+fn auto_passthrough(ctx: &Context<'_>, server: &ServerRef<'_>, out: &mut Compiled) -> Vec<listener::FilterChain> {
+    let mut chains = Vec::new();
+    for service in ctx.services().filter(|s| server.passes_on(s)) {
+        for (name, policy) in cluster::passed_on(ctx, service, out) {
+            chains.push(listener::FilterChain {
+                filter_chain_match: Some(listener::FilterChainMatch {
+                    server_names: vec![name.clone()],
+                    application_protocols: MESH_ALPN.map(str::to_owned).to_vec(),
+                    ..Default::default()
+                }),
+                filters: tcp::proxy(ctx, &name, &[(name.clone(), 1)], &policy),
+                ..Default::default()
+            });
         }
     }
     chains

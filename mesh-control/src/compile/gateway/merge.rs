@@ -8,7 +8,7 @@ use super::super::context::Context;
 use crate::store::host;
 use crate::store::protocol::Protocol;
 use crate::store::routing::Routing;
-use crate::store::service::TargetPort;
+use crate::store::service::{Service, TargetPort};
 
 /// A server of a Gateway object.
 #[derive(Clone, Copy)]
@@ -94,35 +94,50 @@ impl<'a> ServerRef<'a> {
             .collect()
     }
 
+    /// Whether mutual TLS is passed on to a service (AUTO_PASSTHROUGH).
+    pub(super) fn passes_on(&self, service: &Service) -> bool {
+        let mut patterns = self.patterns(&service.namespace);
+        !service.external && patterns.any(|pattern| host::covers(pattern, &service.host))
+    }
+
     /// Whether the server admits a host of a VirtualService.
     pub(super) fn admits(&self, host: &str, namespace: &str) -> bool {
-        self.server.hosts.iter().any(|pattern| {
+        self.patterns(namespace).any(|pattern| host::overlap(pattern, host))
+    }
+
+    /// What the server's hosts have in common with a host of a VirtualService: the narrower of each two.
+    fn shared(&self, host: &'a str, namespace: &str) -> impl Iterator<Item = &'a str> {
+        let overlapping = self
+            .patterns(namespace)
+            .filter(move |pattern| host::overlap(pattern, host));
+        overlapping.map(move |pattern| host::narrower(pattern, host))
+    }
+
+    /// Hosts that are for objects of a namespace.
+    fn patterns(&self, namespace: &str) -> impl Iterator<Item = &'a str> {
+        let own = &self.gateway.meta.namespace;
+        self.server.hosts.iter().filter_map(move |pattern| {
             let (from, pattern) = pattern.rsplit_once('/').unwrap_or(("*", pattern));
             let seen = match from {
                 "*" => true,
-                "." => namespace == self.gateway.meta.namespace,
+                "." => namespace == own,
                 named => namespace == named,
             };
-            seen && host::overlap(pattern, host)
+            seen.then_some(pattern)
         })
     }
 }
 
-/// VirtualServices that are bound to a server's Gateway and share a host with the server, with those hosts; oldest first.
+/// VirtualServices that are bound to a server's Gateway and share a host with the server, with what they share; oldest first.
 pub(super) fn bound<'a>(
     ctx: &'a Context<'_>,
-    server: &ServerRef<'_>,
-) -> impl Iterator<Item = (&'a Routing, Vec<&'a str>)> {
+    server: &ServerRef<'a>,
+) -> impl Iterator<Item = (&'a Routing, BTreeSet<&'a str>)> {
     let name = server.gateway_name();
     let server = *server;
     ctx.store.routings_at(&name, ctx.namespace).filter_map(move |routing| {
         let namespace = &routing.object.meta.namespace;
-        let hosts: Vec<&str> = routing
-            .hosts
-            .iter()
-            .filter(|h| server.admits(h, namespace))
-            .map(String::as_str)
-            .collect();
+        let hosts: BTreeSet<&str> = routing.hosts.iter().flat_map(|h| server.shared(h, namespace)).collect();
         (!hosts.is_empty()).then_some((routing.as_ref(), hosts))
     })
 }
@@ -135,6 +150,10 @@ pub(super) fn ports<'a>(ctx: &'a Context<'_>) -> Vec<Port<'a>> {
     for gateway in ctx.store.gateways(ctx.labels) {
         for (index, server) in gateway.spec.servers.iter().enumerate() {
             let bind = server.bind.as_str();
+            // Reported with the object.
+            if bind.starts_with("unix://") {
+                continue;
+            }
             let server = ServerRef { gateway, server, index };
             for number in listen_ports(ctx, server.port()) {
                 let key = (server.server.bind.clone(), number);

@@ -2,6 +2,7 @@
 
 mod listener;
 mod merge;
+pub(super) mod parameters;
 mod route;
 mod secret;
 mod tls;

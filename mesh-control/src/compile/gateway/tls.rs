@@ -1,11 +1,12 @@
 //! TLS that a gateway's server ends.
 
-use mesh_api::istio::{ServerTlsMode, ServerTlsSettings, TlsProtocol};
+use mesh_api::istio::{ServerTlsMode, ServerTlsSettings};
 use mesh_api::names;
 
 use super::super::context::Context;
 use super::super::pb::{ads_secret, agent_secret, core, exact, off, on, pack, tls, tls_socket};
 use super::merge::ServerRef;
+use super::parameters;
 
 /// End of the names of secrets that hold the roots for client certificates.
 pub(super) const CA_SUFFIX: &str = "-cacert";
@@ -57,7 +58,7 @@ pub(super) fn socket(ctx: &Context<'_>, server: &ServerRef<'_>, http: bool) -> O
         }
     }
     let common = tls::CommonTlsContext {
-        tls_params: Some(parameters(settings)),
+        tls_params: Some(parameters::parameters(settings)),
         alpn_protocols: alpn,
         tls_certificate_sds_secret_configs: certificates,
         validation_context_type: validation,
@@ -142,22 +143,4 @@ fn validation(
         })
         .collect();
     Some(super::super::cluster::tls::combined(matchers, roots))
-}
-
-fn parameters(settings: &ServerTlsSettings) -> tls::TlsParameters {
-    use tls::tls_parameters::TlsProtocol as Version;
-    let version = |v: TlsProtocol, auto: Version| match v {
-        TlsProtocol::Auto => auto,
-        TlsProtocol::V1_0 => Version::TlSv10,
-        TlsProtocol::V1_1 => Version::TlSv11,
-        TlsProtocol::V1_2 => Version::TlSv12,
-        TlsProtocol::V1_3 => Version::TlSv13,
-    };
-    tls::TlsParameters {
-        tls_minimum_protocol_version: version(settings.min_protocol_version, Version::TlSv12).into(),
-        tls_maximum_protocol_version: version(settings.max_protocol_version, Version::TlsAuto).into(),
-        cipher_suites: settings.cipher_suites.clone(),
-        ecdh_curves: settings.ecdh_curves.clone(),
-        ..Default::default()
-    }
 }

@@ -3,6 +3,7 @@
 use mesh_api::istio::MutualTlsMode;
 use mesh_api::names;
 
+use super::super::cluster::policy::Policy;
 use super::super::cluster::tls::combined;
 use super::super::context::Context;
 use super::super::inbound::InboundPort;
@@ -85,20 +86,19 @@ pub(super) fn virtual_inbound(ctx: &Context<'_>, ports: &[InboundPort<'_>]) -> l
             }
         }
     }
-    for port in ports {
+    let captured = || ports.iter().filter(|p| p.bind.is_none());
+    for port in captured() {
         for kind in kinds(port.protocol, mtls.of_port(port.port)) {
-            chains.push(to_port(ctx, port, &kind));
+            chains.push(to_port(ctx, port, wildcard(ctx), &kind));
         }
     }
 
     // Looking for HTTP waits for the client to speak: not where the protocol is known, nor where the server may speak first.
-    let opaque: Vec<u16> = ports
-        .iter()
+    let opaque: Vec<u16> = captured()
         .filter(|p| !p.protocol.is_auto() && !p.protocol.is_http())
         .map(|p| p.port)
         .collect();
-    let plain_only: Vec<u16> = ports
-        .iter()
+    let plain_only: Vec<u16> = captured()
         .filter(|p| p.protocol.is_tcp() && mtls.of_port(p.port) == MutualTlsMode::Disable)
         .map(|p| p.port)
         .collect();
@@ -121,28 +121,54 @@ pub(super) fn virtual_inbound(ctx: &Context<'_>, ports: &[InboundPort<'_>]) -> l
     }
 }
 
-/// To a port that a service leads to.
-fn to_port(ctx: &Context<'_>, port: &InboundPort<'_>, kind: &Kind) -> listener::FilterChain {
+/// A listener that the proxy opens for itself, as an ingress listener of a Sidecar has it.
+pub(super) fn bound(ctx: &Context<'_>, port: &InboundPort<'_>, bind: &str) -> listener::Listener {
+    let mode = ctx.mtls().of_port(port.port);
+    let chains = kinds(port.protocol, mode).into_iter().map(|kind| {
+        let mut chain = to_port(ctx, port, bind, &kind);
+        if let Some(matches) = &mut chain.filter_chain_match {
+            matches.destination_port = None;
+        }
+        chain
+    });
+    let filter_chains = chains.collect();
+    let mut filters = Vec::new();
+    if !(port.protocol.is_tcp() && mode == MutualTlsMode::Disable) {
+        filters.push(inspect::tls(&[]));
+    }
+    if port.protocol.is_auto() || port.protocol.is_http() {
+        filters.push(inspect::http(&[]));
+    }
+    listener::Listener {
+        // Not to be taken for an outbound listener of the same port.
+        name: format!("inbound_{bind}_{}", port.port),
+        address: address(bind, port.port),
+        traffic_direction: core::TrafficDirection::Inbound.into(),
+        listener_filters: filters,
+        listener_filters_timeout: detection_timeout(ctx),
+        continue_on_listener_filters_timeout: true,
+        filter_chains,
+        access_log: access_log::of_listener(ctx),
+        ..Default::default()
+    }
+}
+
+/// To a port of the application.
+fn to_port(ctx: &Context<'_>, port: &InboundPort<'_>, bind: &str, kind: &Kind) -> listener::FilterChain {
     let cluster = names::inbound_cluster(port.port);
     let filters = if kind.http {
-        let (service, service_port) = port.services[0];
-        let table = to_application(
-            &cluster,
-            service_port.number,
-            format!("{}:{}/*", service.host, service_port.number),
-        );
-        let stat_prefix = format!("inbound_{}_{}", wildcard(ctx), port.port);
+        let operation = format!("{}:{}/*", port.host, port.service_port);
+        let table = to_application(&cluster, port.service_port, operation);
+        let stat_prefix = format!("inbound_{bind}_{}", port.port);
         vec![manager(ctx, Side::Inbound, &stat_prefix, Routes::Inline(table))]
     } else {
-        tcp::to(ctx, &cluster)
+        let policy = Policy {
+            pool: port.pool,
+            ..Policy::default()
+        };
+        tcp::proxy(ctx, &cluster, &[(cluster.clone(), 1)], &policy)
     };
-    chain(
-        ctx,
-        kind,
-        format!("{}_{}", wildcard(ctx), port.port),
-        Some(port.port),
-        filters,
-    )
+    chain(ctx, kind, format!("{bind}_{}", port.port), Some(port.port), filters)
 }
 
 /// To a port that no service leads to.

@@ -33,6 +33,12 @@ pub(super) fn outbound(ctx: &Context<'_>, out: &mut Compiled) -> Vec<String> {
 pub(super) fn inbound(ctx: &Context<'_>, ports: &[InboundPort<'_>], out: &mut Compiled) {
     let inbound = inbound::virtual_inbound(ctx, ports);
     out.listeners.insert(inbound.name.clone(), Encoded::new(&inbound));
+    for port in ports {
+        if let Some(bind) = &port.bind {
+            let bound = inbound::bound(ctx, port, bind);
+            out.listeners.insert(bound.name.clone(), Encoded::new(&bound));
+        }
+    }
 }
 
 /// All addresses of the machine, in the family of the proxy's own.
@@ -67,7 +73,7 @@ fn virtual_outbound(ctx: &Context<'_>) -> listener::Listener {
             black_hole(ctx, "virtualOutbound-blackhole", ctx.store.mesh().proxy_listen_port),
             listener::FilterChain {
                 name: "virtualOutbound-catchall-tcp".to_owned(),
-                filters: tcp::to(ctx, unknown),
+                filters: tcp::to(ctx, &unknown),
                 ..Default::default()
             },
         ],

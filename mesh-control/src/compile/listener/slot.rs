@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use ipnet::IpNet;
 use prost::Message;
 
 use super::super::context::Context;
-use super::super::pb::{address, core, listener, off};
+use super::super::pb::{address, cidr, core, listener, off};
 use super::http::{Routes, Side, manager};
 use super::{PLAIN_HTTP, access_log, detection_timeout, inspect, other_wildcard, tcp, wildcard};
 
@@ -15,6 +16,14 @@ use super::{PLAIN_HTTP, access_log, detection_timeout, inspect, other_wildcard, 
 pub(super) struct Slot {
     /// Route table of HTTP, if anything speaks it here.
     pub(super) http: Option<String>,
+    /// The address is a Sidecar's, not that of a service.
+    pub(super) own: bool,
+    /// The application addresses the listener itself, so that it is opened.
+    pub(super) bound: bool,
+    /// Addresses of HTTP services that lie in the ranges of opaque ones.
+    pub(super) addresses: Vec<IpNet>,
+    /// Host that has the address; nobody has a shared one.
+    pub(super) owner: Option<String>,
     /// Opaque chains with different conditions, the first service first.
     pub(super) opaque: Vec<listener::FilterChain>,
     /// Conditions of those chains, encoded, with their places.
@@ -37,7 +46,7 @@ impl Slot {
         }
     }
 
-    /// The listener. It binds no port: `virtualOutbound` hands connections to it.
+    /// The listener. It binds no port, unless a Sidecar says so: `virtualOutbound` hands connections to it.
     pub(super) fn listener(self, ctx: &Context<'_>, bind: &str, port: u16) -> listener::Listener {
         let by_sni = self
             .opaque
@@ -53,16 +62,23 @@ impl Slot {
         }
         let mut chains = Vec::new();
         if let Some(routes) = self.http {
-            chains.push(http_chain(ctx, bind, port, routes));
+            let chain = http_chain(ctx, bind, port, routes);
+            if !self.addresses.is_empty() {
+                let mut own = chain.clone();
+                let matches = own.filter_chain_match.get_or_insert_default();
+                matches.prefix_ranges = self.addresses.iter().copied().map(cidr).collect();
+                chains.push(own);
+            }
+            chains.push(chain);
         }
         let anything = self.opaque.iter().any(|c| c.filter_chain_match.is_none());
         chains.extend(self.opaque);
-        let shared = bind == wildcard(ctx);
+        let shared = bind == wildcard(ctx) && !self.own;
         listener::Listener {
             name: format!("{bind}_{port}"),
             address: address(bind, port),
             additional_addresses: if shared { other_wildcard(ctx, port) } else { Vec::new() },
-            bind_to_port: off(),
+            bind_to_port: if self.bound { None } else { off() },
             traffic_direction: core::TrafficDirection::Outbound.into(),
             listener_filters_timeout: detection_timeout(ctx),
             continue_on_listener_filters_timeout: true,
@@ -93,7 +109,7 @@ fn http_chain(ctx: &Context<'_>, bind: &str, port: u16, routes: String) -> liste
 fn unknown_chain(ctx: &Context<'_>) -> listener::FilterChain {
     listener::FilterChain {
         name: "PassthroughFilterChain".to_owned(),
-        filters: tcp::to(ctx, ctx.unknown_cluster()),
+        filters: tcp::to(ctx, &ctx.unknown_cluster()),
         ..Default::default()
     }
 }

@@ -6,7 +6,6 @@ use super::super::cluster::policy::Policy;
 use super::super::context::Context;
 use super::super::pb::{Any, Struct, fields, listener, pack, tcp_proxy, text, time, typed_struct};
 use super::super::route::hash;
-use super::super::switch;
 use super::access_log;
 
 /// Name of the network filter.
@@ -38,7 +37,7 @@ pub(in super::super) fn proxy(
         cluster_specifier: Some(specifier),
         idle_timeout: policy.tcp_idle_timeout().and_then(time),
         hash_policy: hash::of_connection(policy).into_iter().collect(),
-        tunneling_config: policy.tunnel.filter(|_| switch::TUNNEL).map(tunnel),
+        tunneling_config: policy.tunnel.and_then(tunnel),
         access_log: access_log::of_mesh(ctx),
         ..Default::default()
     };
@@ -51,17 +50,19 @@ pub(in super::super) fn proxy(
     filters
 }
 
-/// The bytes inside an HTTP request, which a proxy on the way takes on to this host.
-fn tunnel(from: &TunnelSettings) -> tcp_proxy::tcp_proxy::TunnelingConfig {
+/// The bytes inside an HTTP CONNECT, which a proxy on the way takes on to this host. POST is reported.
+fn tunnel(from: &TunnelSettings) -> Option<tcp_proxy::tcp_proxy::TunnelingConfig> {
+    if from.protocol == "POST" {
+        return None;
+    }
     let host = match from.target_host.parse::<std::net::Ipv6Addr>() {
         Ok(v6) => format!("[{v6}]"),
         Err(_) => from.target_host.clone(),
     };
-    tcp_proxy::tcp_proxy::TunnelingConfig {
+    Some(tcp_proxy::tcp_proxy::TunnelingConfig {
         hostname: format!("{host}:{}", from.target_port),
-        use_post: from.protocol == "POST",
         ..Default::default()
-    }
+    })
 }
 
 /// Who the peer is, and metrics. Network filters cannot be optional, so a plain Envoy must not be sent them.

@@ -1,22 +1,16 @@
 //! What of a request or a connection decides which endpoint it goes to, where a DestinationRule has `consistentHash`.
 
 use mesh_api::envoy::pb::envoy::r#type::v3 as types;
-use mesh_api::istio::ConsistentHashLb;
 
 use super::super::cluster::policy::Policy;
 use super::super::pb::{route, time};
-use super::super::switch;
-
-fn hash<'a>(policy: &Policy<'a>) -> Option<&'a ConsistentHashLb> {
-    policy.consistent_hash().filter(|_| switch::HASH)
-}
 
 /// Of an HTTP request.
 pub(super) fn of_request(policy: &Policy<'_>) -> Option<route::route_action::HashPolicy> {
     use route::route_action::hash_policy::{
         ConnectionProperties, Cookie, CookieAttribute, Header, PolicySpecifier, QueryParameter,
     };
-    let from = hash(policy)?;
+    let from = policy.consistent_hash()?;
     let key = if let Some(name) = &from.http_header_name {
         PolicySpecifier::Header(Header {
             header_name: name.clone(),
@@ -51,7 +45,7 @@ pub(super) fn of_request(policy: &Policy<'_>) -> Option<route::route_action::Has
 
 /// Of a TCP connection, of which only the caller's address is known.
 pub(in super::super) fn of_connection(policy: &Policy<'_>) -> Option<types::HashPolicy> {
-    let by_address = hash(policy)?.use_source_ip == Some(true);
+    let by_address = policy.consistent_hash()?.use_source_ip == Some(true);
     by_address.then_some(types::HashPolicy {
         policy_specifier: Some(types::hash_policy::PolicySpecifier::SourceIp(
             types::hash_policy::SourceIp {},

@@ -1,9 +1,9 @@
 //! Header changes of a rule or a destination.
 
+use mesh_api::envoy::format::Template;
 use mesh_api::istio::{HeaderOperations, Headers};
 
 use super::super::pb::{core, route};
-use super::super::switch;
 
 /// Changes in Envoy's terms.
 pub(super) struct Changes<'a> {
@@ -52,10 +52,9 @@ fn is_authority(name: &str) -> bool {
     name.eq_ignore_ascii_case("host") || name.eq_ignore_ascii_case(":authority")
 }
 
-/// Whether a value has no operators in it that the proxy does not have: it would refuse the whole table for one. `%%` is a
-/// percent sign.
-pub(in super::super) fn can_be_sent(value: &str) -> bool {
-    switch::OPERATORS || !value.replace("%%", "").contains('%')
+/// What is wrong with a value: the proxy would refuse the whole table for an operator that it does not know.
+pub(in super::super) fn misread(value: &str) -> Option<String> {
+    Template::compile(value).err()
 }
 
 fn added(from: Option<&HeaderOperations>) -> Vec<core::HeaderValueOption> {
@@ -73,12 +72,12 @@ fn added(from: Option<&HeaderOperations>) -> Vec<core::HeaderValueOption> {
     let set = from
         .set
         .iter()
-        .filter(|(name, value)| !is_authority(name) && can_be_sent(value))
+        .filter(|(name, value)| !is_authority(name) && misread(value).is_none())
         .map(|(n, v)| option(n, v, HeaderAppendAction::OverwriteIfExistsOrAdd));
     let add = from
         .add
         .iter()
-        .filter(|(name, value)| !is_authority(name) && can_be_sent(value))
+        .filter(|(name, value)| !is_authority(name) && misread(value).is_none())
         .map(|(n, v)| option(n, v, HeaderAppendAction::AppendIfExistsOrAdd));
     set.chain(add).collect()
 }
@@ -92,13 +91,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_with_operators_are_left_out() {
+    fn values_that_cannot_be_read_are_left_out() {
         let operations = |value: &str| HeaderOperations {
             set: [("x-a".to_owned(), value.to_owned())].into(),
             ..Default::default()
         };
         assert_eq!(added(Some(&operations("100%%"))).len(), 1);
-        assert_eq!(added(Some(&operations("%REQ(x-b)%"))).len(), 0);
+        assert_eq!(added(Some(&operations("%REQ(x-b)%"))).len(), 1);
         assert_eq!(added(Some(&operations("100%"))).len(), 0);
+        assert_eq!(added(Some(&operations("%NONE%"))).len(), 0);
     }
 }

@@ -7,7 +7,6 @@ use mesh_api::mesh_config::MeshConfig;
 
 use super::super::context::Context;
 use super::super::pb::{pack, route, time, uint};
-use super::super::switch;
 
 /// Conditions without a word from anybody.
 const DEFAULT_ON: &str = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes";
@@ -66,7 +65,7 @@ fn said(mesh: &MeshConfig, from: Option<&HttpRetry>) -> Option<route::RetryPolic
         policy.retry_host_predicate.clear();
         policy.host_selection_retry_max_attempts = 0;
     }
-    if switch::RETRY_PRIORITY && from.retry_remote_localities == Some(true) {
+    if from.retry_remote_localities == Some(true) {
         policy.retry_priority = Some(previous_priorities());
     }
     policy.retry_back_off = from.backoff.map(|base| route::retry_policy::RetryBackOff {

@@ -9,7 +9,6 @@ use super::super::cluster::policy::Policy;
 use super::super::context::Context;
 use super::super::pb::{ZERO, uint};
 use super::super::pb::{always, core, fraction, origin, route, time};
-use super::super::switch;
 use super::headers::Changes;
 use super::{action, filters, hash, matching, retry};
 use crate::store::host;
@@ -107,10 +106,7 @@ impl<'c> At<'_, 'c> {
             name: name(rule, condition),
             r#match: Some(condition.map_or_else(matching::everything, matching::request)),
             metadata: origin(&routing::config(self.meta)),
-            stat_prefix: condition
-                .filter(|_| switch::STAT_PREFIX)
-                .map(|c| c.stat_prefix.clone())
-                .unwrap_or_default(),
+            stat_prefix: condition.map(|c| c.stat_prefix.clone()).unwrap_or_default(),
             ..Default::default()
         };
         Changes::of(rule.headers.as_ref()).apply_to_route(&mut out);

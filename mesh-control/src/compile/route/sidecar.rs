@@ -10,6 +10,7 @@ use super::rule::{Source, routes};
 use super::{status, table, to_cluster, to_service, virtual_host};
 use crate::compile::context::Context;
 use crate::compile::pb::route;
+use crate::store::claim::precedence;
 use crate::store::host;
 use crate::store::routing::Routing;
 use crate::store::service::Service;
@@ -25,7 +26,7 @@ pub(in super::super) fn sidecar(ctx: &Context<'_>, name: &str) -> route::RouteCo
     };
     let port = port.parse().unwrap_or_default();
     let speaks_http = |s: &&Arc<Service>| {
-        let port = s.port(port);
+        let port = s.port(port).and_then(|p| ctx.port_of(s, p));
         port.is_some_and(|p| p.protocol.is_http() || p.protocol.is_auto())
     };
     let found: Vec<&Arc<Service>> = match single {
@@ -45,8 +46,14 @@ pub(in super::super) fn sidecar(ctx: &Context<'_>, name: &str) -> route::RouteCo
         tls: false,
     };
     let mut hosts = Hosts::default();
-    for (host, service) in &services {
-        let routes = claim(ctx, host).map(|r| routes(ctx, r, &source)).unwrap_or_default();
+    // Where several answer to one name the first has it.
+    let mut in_turn: Vec<&Arc<Service>> = services.values().copied().collect();
+    in_turn.sort_by(|a, b| precedence(a, b));
+    for service in in_turn {
+        let host = &service.host;
+        let routes = claim(ctx, host, port)
+            .map(|r| routes(ctx, r, &source))
+            .unwrap_or_default();
         let routes = if routes.is_empty() {
             vec![to_service(ctx, service, port)]
         } else {
@@ -55,10 +62,11 @@ pub(in super::super) fn sidecar(ctx: &Context<'_>, name: &str) -> route::RouteCo
         let domains = if single.is_some() {
             vec!["*".to_owned()]
         } else {
-            domains(ctx, service)
+            domains(ctx, service, port)
         };
         hosts.add(ctx, host, port, domains, routes);
     }
+    hosts.list.sort_by(|a, b| a.name.cmp(&b.name));
     if single.is_none() {
         if port == PORT_OF_UNKNOWN_HOSTS {
             for (host, routing) in without_service(ctx, &services) {
@@ -72,12 +80,12 @@ pub(in super::super) fn sidecar(ctx: &Context<'_>, name: &str) -> route::RouteCo
 
 /// The VirtualService that speaks for a service: one that names the host before wildcards, long wildcards before short
 /// ones, and the oldest first.
-fn claim<'a>(ctx: &'a Context<'_>, host: &str) -> Option<&'a Arc<Routing>> {
+fn claim<'a>(ctx: &'a Context<'_>, host: &str, port: u16) -> Option<&'a Arc<Routing>> {
     let nearest = |r: &Routing| {
         let around = r.hosts.iter().filter(|h| host::covers(h, host));
         around.map(|h| host::specificity(h)).max()
     };
-    let http = ctx.store.routings_of(host, ctx.namespace).filter(|r| has_http(r));
+    let http = ctx.routings_of(host, port).filter(|r| has_http(r));
     // Of equal ones the first counts, which is the oldest.
     http.min_by_key(|r| std::cmp::Reverse(nearest(r)))
 }
@@ -88,7 +96,7 @@ fn without_service<'a>(
     services: &BTreeMap<&str, &Arc<Service>>,
 ) -> BTreeMap<&'a str, &'a Arc<Routing>> {
     let mut found = BTreeMap::new();
-    let all = ctx.store.routings_at(names::MESH_GATEWAY, ctx.namespace);
+    let all = ctx.mesh_routings(Some(PORT_OF_UNKNOWN_HOSTS));
     for routing in all.filter(|r| has_http(r)) {
         for host in routing.hosts.iter().filter(|h| *h != "*") {
             let covers_one = || host.starts_with('*') && services.keys().any(|s| host::covers(host, s));
@@ -132,7 +140,7 @@ impl Hosts {
 }
 
 /// The names by which a caller may address a service: all that its resolver would complete.
-fn domains(ctx: &Context<'_>, service: &Service) -> Vec<String> {
+fn domains(ctx: &Context<'_>, service: &Service, port: u16) -> Vec<String> {
     let mut domains = vec![service.host.clone()];
     if !service.host.starts_with('*') {
         domains.push(format!("{}.", service.host));
@@ -149,7 +157,7 @@ fn domains(ctx: &Context<'_>, service: &Service) -> Vec<String> {
         let inner: Vec<String> = domains.iter().map(|d| format!("*.{d}")).collect();
         domains.extend(inner);
     }
-    for vip in ctx.addresses_of(service) {
+    for vip in ctx.own_addresses_of(service, port) {
         if vip.prefix_len() == vip.max_prefix_len() {
             domains.push(match vip {
                 IpNet::V4(v4) => v4.addr().to_string(),
@@ -172,7 +180,7 @@ fn unknown(ctx: &Context<'_>) -> route::VirtualHost {
         };
         virtual_host("block_all".to_owned(), everything, vec![route])
     } else {
-        let route = to_cluster("allow_any", names::PASSTHROUGH_CLUSTER, String::new());
+        let route = to_cluster("allow_any", &ctx.unknown_cluster(), String::new());
         virtual_host("allow_any".to_owned(), everything, vec![route])
     }
 }

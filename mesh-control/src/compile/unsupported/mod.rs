@@ -5,9 +5,11 @@
 
 mod destination_rule;
 mod gateway;
+mod kubernetes;
 mod mesh_config;
 mod security;
 mod service_entry;
+mod sidecar;
 mod virtual_service;
 
 use mesh_api::istio::AnyObject;
@@ -15,6 +17,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Warning;
+use crate::store::envoy_filter::Filter;
 pub use mesh_config::unsupported_mesh;
 
 /// The fields of an object that are set and not in force yet, and kinds that are read and not compiled yet.
@@ -30,17 +33,41 @@ pub fn unsupported(object: &AnyObject) -> Vec<Warning> {
     match object {
         AnyObject::VirtualService(o) => virtual_service::report(&name, &o.spec),
         AnyObject::DestinationRule(o) => destination_rule::report(&name, &o.spec),
-        AnyObject::Gateway(o) => gateway::report(&name, &o.spec),
-        AnyObject::ServiceEntry(o) => service_entry::report(&name, &o.spec),
+        AnyObject::Gateway(o) => {
+            let servers = o.spec.servers.iter().enumerate();
+            let ports = servers.map(|(i, s)| (format!("spec.servers[{i}].port.protocol"), s.port.protocol.as_str()));
+            let mut found = gateway::report(&name, &o.spec);
+            found.extend(kubernetes::report_ports(&name, ports));
+            found
+        }
+        AnyObject::ServiceEntry(o) => {
+            let ports = o.spec.ports.iter().enumerate();
+            let ports = ports.map(|(i, p)| (format!("spec.ports[{i}].protocol"), p.protocol.as_str()));
+            let mut found = service_entry::report(&name, &o.spec);
+            found.extend(kubernetes::report_ports(&name, ports));
+            found
+        }
         AnyObject::WorkloadEntry(o) => service_entry::report_workload(&name, &o.spec),
         AnyObject::PeerAuthentication(o) => security::report(&name, &o.spec),
         AnyObject::AuthorizationPolicy(_) => whole("it allows and refuses nothing"),
         AnyObject::RequestAuthentication(_) => whole("tokens are passed on unchecked"),
-        AnyObject::EnvoyFilter(_) => whole("its patches are not applied"),
+        AnyObject::EnvoyFilter(o) => {
+            let found = Filter::read(o).findings.into_iter();
+            let warning = |(field, message)| Warning {
+                object: name.clone(),
+                field,
+                message,
+            };
+            found.map(warning).collect()
+        }
         AnyObject::Telemetry(_) => whole("metrics, logs and traces are as without it"),
-        AnyObject::Sidecar(_) => whole("the proxies listen on and see what they do without it"),
-        AnyObject::ProxyConfig(_) => whole("proxies start as without it"),
-        AnyObject::WorkloadGroup(_) => whole("workloads do not register by themselves; write WorkloadEntry objects"),
+        AnyObject::Sidecar(o) => sidecar::report(&name, &o.spec),
+        AnyObject::ProxyConfig(_) => {
+            whole("proxies start as without it; write the annotation proxy.istio.io/config on the Pods")
+        }
+        AnyObject::WorkloadGroup(o) => service_entry::report_group(&name, &o.spec),
+        AnyObject::Service(o) => kubernetes::report_service(&name, &o.object),
+        AnyObject::Pod(o) => kubernetes::report_pod(&name, &o.object),
         // Kubernetes' objects say much that is none of the mesh's business.
         _ => Vec::new(),
     }
@@ -85,12 +112,48 @@ fn fields<T: Serialize>(name: &str, spec: &T, reads: impl Fn(&str) -> Use) -> Ve
         walk(child, key, format!("spec.{key}"), &reads, &mut |field| {
             found.push(Warning {
                 object: name.to_owned(),
+                message: instead(&field).to_owned(),
                 field,
-                message: "is read and not in force yet; it has no effect".to_owned(),
             });
         });
     }
     found
+}
+
+/// Why a field has no effect, and what to do instead.
+fn instead(field: &str) -> &'static str {
+    let last = field.rsplit('.').next().unwrap_or(field);
+    match last.split('[').next().unwrap_or(last) {
+        "backendUtilization" => "is not in force: endpoints tell nobody how busy they are; write simple: LEAST_REQUEST",
+        "zoneAwareLbSetting" => "is not in force: write localityLbSetting",
+        "outlierDetectionHttpErrorCodes" => {
+            "is not in force: codes from 500 on count as errors; write consecutive5xxErrors or consecutiveGatewayErrors"
+        }
+        "budgetInterval" => "is not in force: the budget counts the requests that are under way; remove it",
+        "caCrl" => {
+            "is not in force yet: certificates are taken until they expire; name authorities that issue short-lived ones"
+        }
+        "insecureSkipVerify" => {
+            "is not in force: client certificates are always checked; write mode SIMPLE to take any client"
+        }
+        "caCertificates" => "has no effect here: write caCertificates beside tlsCertificates",
+        "verifyCertificateHash" | "verifyCertificateSpki" => {
+            "is not in force yet: any certificate that caCertificates vouch for is taken; write subjectAltNames"
+        }
+        "network" => "is not in force: there is one network, in which the address must be reachable; remove it",
+        // Of a Sidecar.
+        "tls" => "is not in force yet: no TLS but the mesh's own ends in the proxy; let the application end it",
+        "h2UpgradePolicy" | "useClientProtocol" => {
+            "has no effect towards the application, which is spoken to as the port's protocol says; write protocol: HTTP2"
+        }
+        "targetPort" => "has no effect, as in Istio; remove it",
+        // Of a WorkloadGroup.
+        "probe" => {
+            "is not in force yet: nobody asks the workload whether it is well; stop its proxy when it is not, which takes it out"
+        }
+        "address" => "has no effect: an entry has the address of its proxy; remove it",
+        _ => "is read and not in force yet; it has no effect",
+    }
 }
 
 /// `pattern` has `[]` for indices, `path` the indices themselves.
@@ -148,6 +211,7 @@ mod tests {
                 "loadBalancer": {"simple": "RANDOM", "zoneAwareLbSetting": {"enabled": true}, "warmup": {"duration": "5s"}},
                 "outlierDetection": {"interval": "5s", "outlierDetectionHttpErrorCodes": [429]},
                 "retryBudget": {"percent": 10, "budgetInterval": "5s"},
+                "tunnel": {"protocol": "POST", "targetHost": "a.example.com", "targetPort": 443},
                 "portLevelSettings": [{"port": {"number": 80}, "tls": {"mode": "SIMPLE", "caCrl": "/crl"}}],
             },
             "subsets": [{"name": "v1", "labels": {"version": "v1"}, "trafficPolicy": {"loadBalancer": {"backendUtilization": {}}}}],
@@ -161,9 +225,10 @@ mod tests {
                 "spec.trafficPolicy.retryBudget.budgetInterval",
                 "spec.subsets[0].trafficPolicy.loadBalancer.backendUtilization",
                 "spec.trafficPolicy.loadBalancer.warmup",
+                "spec.trafficPolicy.tunnel.protocol",
             ]
         );
-        let spec = json!({"hosts": ["c"], "http": [{"headers": {"request": {"set": {"x-a": "%REQ(x-b)%", "x-b": "100%%"}}}, "route": [{"destination": {"host": "c"}}]}], "tcp": [{"match": [{"sourceSubnet": "10.0.0.0/8"}], "route": [{"destination": {"host": "c"}}]}]});
+        let spec = json!({"hosts": ["c"], "http": [{"headers": {"request": {"set": {"x-a": "%NONE(x-b)%", "x-b": "100%% %REQ(x-c)%"}}}, "route": [{"destination": {"host": "c"}}]}], "tcp": [{"match": [{"sourceSubnet": "10.0.0.0/8"}], "route": [{"destination": {"host": "c"}}]}]});
         assert_eq!(
             reported(Kind::VirtualService, spec),
             [

@@ -1,6 +1,6 @@
 //! ServiceEntries and WorkloadEntries.
 
-use mesh_api::istio::{Resolution, ServiceEntry, WorkloadEntry};
+use mesh_api::istio::{Resolution, ServiceEntry, WorkloadEntry, WorkloadGroup};
 
 use super::{Warning, fields, of_list};
 
@@ -33,9 +33,35 @@ pub(super) fn report(name: &str, spec: &ServiceEntry) -> Vec<Warning> {
                 .to_owned(),
         });
     }
+    for (index, endpoint) in spec.endpoints.iter().enumerate() {
+        found.extend(socket_file(name, &format!("spec.endpoints[{index}].address"), endpoint));
+    }
     found
 }
 
 pub(super) fn report_workload(name: &str, spec: &WorkloadEntry) -> Vec<Warning> {
-    fields(name, spec, |path| of_list(WORKLOAD_ENTRY, path))
+    let mut found = fields(name, spec, |path| of_list(WORKLOAD_ENTRY, path));
+    found.extend(socket_file(name, "spec.address", spec));
+    found
+}
+
+const WORKLOAD_GROUP: &[&str] = &[
+    "metadata",
+    "template.ports",
+    "template.labels",
+    "template.locality",
+    "template.weight",
+    "template.serviceAccount",
+];
+
+pub(super) fn report_group(name: &str, spec: &WorkloadGroup) -> Vec<Warning> {
+    fields(name, spec, |path| of_list(WORKLOAD_GROUP, path))
+}
+
+fn socket_file(name: &str, field: &str, entry: &WorkloadEntry) -> Option<Warning> {
+    entry.address.starts_with("unix://").then(|| Warning {
+        object: name.to_owned(),
+        field: field.to_owned(),
+        message: "socket files are not implemented, so the endpoint is left out; write an address".to_owned(),
+    })
 }

@@ -2,9 +2,8 @@
 
 use mesh_api::istio::{Headers, VirtualService};
 
-use super::super::route::headers::can_be_sent;
-use super::super::switch;
-use super::{Use, Warning, fields, of_list};
+use super::super::route::headers::misread;
+use super::{Warning, fields, of_list};
 
 const VIRTUAL_SERVICE: &[&str] = &[
     "hosts",
@@ -42,6 +41,8 @@ const VIRTUAL_SERVICE: &[&str] = &[
     "http[].fault.abort.grpcStatus",
     "http[].fault.abort.percentage",
     "http[].fault.abort.percent",
+    "http[].match[].statPrefix",
+    "http[].retries.retryRemoteLocalities",
     "http[].mirror",
     "http[].mirrors",
     "http[].mirrorPercent",
@@ -55,12 +56,6 @@ const VIRTUAL_SERVICE: &[&str] = &[
     "tcp[].match[].sourceNamespace",
     "tcp[].match[].gateways",
     "tcp[].route",
-];
-
-/// Those that are read if the proxy acts on them.
-const SWITCHED: &[(bool, &str)] = &[
-    (switch::STAT_PREFIX, "http[].match[].statPrefix"),
-    (switch::RETRY_PRIORITY, "http[].retries.retryRemoteLocalities"),
 ];
 
 pub(super) fn report(name: &str, spec: &VirtualService) -> Vec<Warning> {
@@ -82,13 +77,12 @@ fn operators(name: &str, field: &str, headers: Option<&Headers>, found: &mut Vec
     for (side, operations) in sides.into_iter().flatten() {
         let Some(operations) = operations else { continue };
         for (action, map) in [("set", &operations.set), ("add", &operations.add)] {
-            for (header, value) in map.iter().filter(|(_, value)| !can_be_sent(value)) {
+            for (header, value) in map {
+                let Some(why) = misread(value) else { continue };
                 found.push(Warning {
                     object: name.to_owned(),
                     field: format!("{field}.{side}.{action}.{header}"),
-                    message: format!(
-                        "{value:?}: operators are not in force yet, so the header stays as it is; write %% for a percent sign"
-                    ),
+                    message: format!("{value:?} cannot be read, so the header stays as it is: {why}"),
                 });
             }
         }
@@ -96,11 +90,5 @@ fn operators(name: &str, field: &str, headers: Option<&Headers>, found: &mut Vec
 }
 
 fn unread(name: &str, spec: &VirtualService) -> Vec<Warning> {
-    fields(name, spec, |path| {
-        if SWITCHED.iter().any(|(acts, known)| *acts && *known == path) {
-            Use::All
-        } else {
-            of_list(VIRTUAL_SERVICE, path)
-        }
-    })
+    fields(name, spec, |path| of_list(VIRTUAL_SERVICE, path))
 }

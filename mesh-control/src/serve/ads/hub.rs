@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::resources::Resources;
 use crate::compile::Proxy;
+use crate::serve::register::GROUP;
 
 /// Turns one snapshot into a proxy's resources. A pure function of the proxy; it may take its time.
 pub trait Generate: Send + Sync + 'static {
@@ -89,6 +90,8 @@ pub struct Hub {
     current: watch::Sender<Arc<Generation>>,
     permits: Arc<Semaphore>,
     connections: Mutex<BTreeMap<u64, Arc<Connection>>>,
+    /// Changes when a proxy comes or goes that wants to be registered.
+    registering: watch::Sender<()>,
     next_connection: AtomicU64,
 }
 
@@ -103,6 +106,7 @@ impl Hub {
             current: watch::Sender::new(first),
             permits,
             connections: Mutex::default(),
+            registering: watch::Sender::new(()),
             next_connection: AtomicU64::new(1),
         })
     }
@@ -130,11 +134,23 @@ impl Hub {
         self.connections.lock().values().cloned().collect()
     }
 
+    /// Tells when a proxy has come or gone that wants to be registered.
+    pub fn registering(&self) -> watch::Receiver<()> {
+        self.registering.subscribe()
+    }
+
+    fn came_or_went(&self, proxy: &Proxy) {
+        if proxy.meta(GROUP).is_some() {
+            self.registering.send_replace(());
+        }
+    }
+
     /// Lists a connection for as long as the guard lives.
     pub(super) fn connected(self: &Arc<Self>, connection: Connection) -> Connected {
         let key = self.next_connection.fetch_add(1, Ordering::Relaxed);
         let connection = Arc::new(connection);
         self.connections.lock().insert(key, connection.clone());
+        self.came_or_went(&connection.proxy);
         metrics::gauge!("pilot_xds", "version" => env!("CARGO_PKG_VERSION")).increment(1.0);
         Connected {
             hub: self.clone(),
@@ -162,6 +178,7 @@ pub(super) struct Connected {
 impl Drop for Connected {
     fn drop(&mut self) {
         self.hub.connections.lock().remove(&self.key);
+        self.hub.came_or_went(&self.connection.proxy);
         metrics::gauge!("pilot_xds", "version" => env!("CARGO_PKG_VERSION")).decrement(1.0);
     }
 }

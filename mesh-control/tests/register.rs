@@ -1,0 +1,66 @@
+//! A workload outside of Kubernetes enters the mesh by connecting, over the whole control plane.
+
+mod common;
+
+use std::time::SystemTime;
+
+use common::{WAIT, options, until};
+use mesh_api::envoy::pb::envoy::config::core::v3::Node;
+use mesh_api::envoy::pb::envoy::service::discovery::v3 as xds;
+use mesh_api::envoy::pb::google::protobuf::value::Kind;
+use mesh_api::envoy::type_url::CLUSTER;
+use mesh_api::envoy::{ProtoValue, Struct};
+use mesh_control::serve;
+use mesh_control::serve::ca::token::Tokens;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Request;
+use xds::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+
+#[tokio::test]
+async fn a_proxy_that_names_its_group_is_registered_while_it_is_connected() {
+    let dir = tempfile::tempdir().expect("dir");
+    let options = options(dir.path());
+    let group = "apiVersion: networking.istio.io/v1\nkind: WorkloadGroup\nmetadata: {name: vms, namespace: shop}\n\
+                 spec: {metadata: {labels: {app: vm}}, template: {serviceAccount: vm}}\n";
+    std::fs::write(options.source.join("group.yaml"), group).expect("written");
+    let running = serve::start(options).await.expect("starts");
+    let tokens = Tokens::open(&dir.path().join("ca")).expect("tokens");
+    let account = "shop/vm".parse().expect("an account");
+    let token = tokens.issue(&account, WAIT, SystemTime::now()).expect("token");
+
+    let (requests, stream) = mpsc::channel(1);
+    let mut request = Request::new(ReceiverStream::new(stream));
+    let value = format!("Bearer {token}").parse().expect("ascii");
+    request.metadata_mut().insert("authorization", value);
+    let client = AggregatedDiscoveryServiceClient::connect(format!("http://{}", running.grpc)).await;
+    let mut responses = client
+        .expect("connects")
+        .delta_aggregated_resources(request)
+        .await
+        .expect("accepted")
+        .into_inner();
+    let name = ProtoValue {
+        kind: Some(Kind::StringValue("vms".to_owned())),
+    };
+    let first = xds::DeltaDiscoveryRequest {
+        node: Some(Node {
+            id: "sidecar~10.9.0.1~vm-1.shop~shop.svc.cluster.local".to_owned(),
+            metadata: Some(Struct {
+                fields: [("AUTO_REGISTER_GROUP".to_owned(), name)].into(),
+            }),
+            ..Node::default()
+        }),
+        type_url: CLUSTER.to_owned(),
+        ..Default::default()
+    };
+    requests.send(first).await.expect("sent");
+    assert!(responses.message().await.expect("answered").is_some());
+
+    let listed = |page: &str| page.contains("vms-10.9.0.1");
+    until(running.monitoring, "/debug/configz", listed).await;
+    // It goes some time after its proxy.
+    drop((requests, responses));
+    until(running.monitoring, "/debug/configz", |page| !listed(page)).await;
+    running.wait(std::future::ready(())).await.expect("stops");
+}
