@@ -11,7 +11,7 @@ use serde_json::Value;
 /// Longest wait for the admin port.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// `/config_dump` of a proxy.
+/// `/config_dump` of a proxy, or its `/clusters?format=json`.
 pub(crate) struct Dump(Value);
 
 impl Dump {
@@ -23,18 +23,24 @@ impl Dump {
         Ok(Dump(value))
     }
 
-    /// Asks the admin port on this machine.
+    /// Asks the admin port on this machine for its configuration.
     pub(crate) fn from_admin(port: u16) -> Result<Dump> {
+        Dump::ask(port, "/config_dump?include_eds")
+    }
+
+    /// Asks the admin port on this machine for the state of its endpoints.
+    pub(crate) fn clusters_from_admin(port: u16) -> Result<Dump> {
+        Dump::ask(port, "/clusters?format=json")
+    }
+
+    fn ask(port: u16, path: &str) -> Result<Dump> {
         let address = format!("127.0.0.1:{port}");
         let mut stream = TcpStream::connect(&address).with_context(|| {
             format!("no proxy answers on {address}; is this its pod? Give a saved dump with -f FILE")
         })?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         // HTTP/1.0: the answer ends with the connection, and is not cut into chunks.
-        write!(
-            stream,
-            "GET /config_dump?include_eds HTTP/1.0\r\nHost: {address}\r\n\r\n"
-        )?;
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
         let mut answer = Vec::new();
         stream
             .read_to_end(&mut answer)
@@ -54,6 +60,16 @@ impl Dump {
         Ok(Dump(
             serde_json::from_slice(&answer[end + 4..]).context("the answer is no JSON")?,
         ))
+    }
+
+    /// The clusters with the state of their endpoints, if this is what `/clusters?format=json` answers.
+    pub(crate) fn cluster_statuses(&self) -> Option<&Vec<Value>> {
+        self.0["cluster_statuses"].as_array()
+    }
+
+    /// All of it, as it came.
+    pub(crate) fn value(&self) -> &Value {
+        &self.0
     }
 
     /// The resources of one section, static and dynamic: the values under `inner` (or under `active_state` and `inner`).

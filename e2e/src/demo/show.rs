@@ -41,6 +41,14 @@ pub(super) fn bar(label: &str, part: usize, whole: usize) {
     ));
 }
 
+/// What was measured beside what the study notes say.
+pub(super) fn figures(rows: &[(String, String, &str)]) {
+    line(&format!("   {:<36} {:>12}   STUDY NOTES", "FIGURE", "MEASURED"));
+    for (what, measured, notes) in rows {
+        line(&format!("   {what:<36} {measured:>12}   {notes}"));
+    }
+}
+
 /// The summary.
 pub(super) fn table(rows: &[(&'static str, String, bool)]) {
     line("");

@@ -11,6 +11,7 @@ use crate::interrupt::Interrupt;
 use crate::netns::capture::holding;
 use crate::netns::rootless;
 use crate::runner::{Answer, Call, Mesh, Options};
+use crate::sample::client::load::Report;
 
 const NAMESPACE: &str = "istioinaction";
 const READY: Duration = Duration::from_secs(60);
@@ -108,6 +109,47 @@ impl Stage {
         call.headers
             .extend(headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())));
         self.mesh.http(call)
+    }
+
+    /// A request from the host through the gateway for another host.
+    pub(super) fn get_from(&self, host: &str, path: &str) -> Result<Answer> {
+        self.go_on()?;
+        let mut call = Call::get(self.gateway, path);
+        host.clone_into(&mut call.authority);
+        self.mesh.http(call)
+    }
+
+    /// `count` requests for a host through the gateway, `at_once` of them at a time, from the pod that has no sidecar.
+    /// Answers are counted by what [`crate::sample::client::load::Load::count_by`] takes.
+    pub(super) fn load(&self, host: &str, count: u64, at_once: usize, by: &str) -> Result<Report> {
+        self.go_on()?;
+        let (count, at_once) = (count.to_string(), at_once.to_string());
+        let (url, host) = (format!("{}/", self.url()), format!("host: {host}"));
+        let (load, limits) = (
+            ["load", &url, "--header", &host],
+            ["--requests", &count, "--concurrency", &at_once],
+        );
+        let arguments: Vec<&str> = load
+            .into_iter()
+            .chain(limits)
+            .chain(["--timeout", "60s", "--count-by", by])
+            .collect();
+        serde_json::from_value(self.mesh.client("netshoot", &arguments)?).context("the client's report")
+    }
+
+    /// Whether there is a pod of this name, Deployment or `app` label.
+    pub(super) fn has_pod(&self, name: &str) -> bool {
+        self.mesh.pod(name).is_ok()
+    }
+
+    /// Removes those objects of the labs' namespace that are there, and waits until that is in force everywhere.
+    pub(super) fn clear(&self, objects: &[(&str, &str)]) -> Result<()> {
+        for (kind, name) in objects {
+            if self.mesh.has(kind, NAMESPACE, name) {
+                self.mesh.delete(kind, NAMESPACE, name)?;
+            }
+        }
+        self.mesh.wait_in_force(IN_FORCE)
     }
 
     /// A request from the pod that has no sidecar to `SERVICE.NAMESPACE`, port 80. No answer at all is an error.

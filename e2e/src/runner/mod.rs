@@ -53,7 +53,7 @@ use pod::Pod;
 use process::{Program, User};
 use state::State;
 
-/// Name of the node on which all pods are.
+/// Name of the node on which pods are that name none.
 pub const NODE: &str = "local";
 
 /// How to run a mesh.
@@ -152,6 +152,11 @@ impl Mesh {
     /// When there is no such object.
     pub fn delete(&self, kind: &str, namespace: &str, name: &str) -> Result<()> {
         self.state.lock().delete(&Key::new(kind, namespace, name))
+    }
+
+    /// Whether there is such an object.
+    pub fn has(&self, kind: &str, namespace: &str, name: &str) -> bool {
+        self.state.lock().has(&Key::new(kind, namespace, name))
     }
 
     /// Gives a Deployment another number of pods.

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 /// Kinds of which a mesh without Kubernetes makes use, beside all of Istio's.
 const KINDS: &[&str] = &[
     "Namespace",
+    "Node",
     "ServiceAccount",
     "Service",
     "Deployment",
@@ -24,7 +25,7 @@ const KINDS: &[&str] = &[
 pub struct Key {
     /// Kind.
     pub kind: String,
-    /// Namespace; empty for a Namespace itself.
+    /// Namespace; empty for a Namespace itself and a Node.
     pub namespace: String,
     /// Name.
     pub name: String,
@@ -144,7 +145,7 @@ fn object(mut document: Value, default_namespace: &str) -> Result<Object> {
     let name = name.with_context(|| format!("{kind}: metadata.name is missing"))?;
     check_name(&name).with_context(|| format!("{kind}: metadata.name"))?;
     let mut namespace = String::new();
-    if kind != "Namespace" {
+    if !["Namespace", "Node"].contains(&kind.as_str()) {
         let given = metadata.get("namespace").and_then(Value::as_str);
         namespace = given.unwrap_or(default_namespace).to_owned();
         check_name(&namespace).with_context(|| format!("{kind} {name}: metadata.namespace"))?;
@@ -224,6 +225,10 @@ mod tests {
         let text = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Namespace, metadata: {name: shop}}\n";
         let objects = read(text, "default").expect("valid");
         assert_eq!(objects[0].key.to_string(), "Namespace shop");
+        let node =
+            "apiVersion: v1\nkind: Node\nmetadata: {name: node-a, labels: {topology.kubernetes.io/region: us-west1}}\n";
+        let objects = read(node, "default").expect("valid");
+        assert_eq!(objects[0].key.to_string(), "Node node-a", "of no namespace");
     }
 
     #[test]

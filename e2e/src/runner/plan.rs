@@ -199,6 +199,11 @@ impl PodPlan {
             .collect()
     }
 
+    /// The node that it is on, as far as anybody can tell: all pods are on this machine.
+    pub fn node(&self) -> &str {
+        self.spec.node_name.as_deref().unwrap_or(super::NODE)
+    }
+
     /// An annotation.
     pub fn annotation(&self, name: &str) -> Option<&str> {
         self.meta.annotations.get(name).map(String::as_str)
@@ -265,7 +270,7 @@ impl PodPlan {
             "metadata.namespace" => self.namespace.clone(),
             "metadata.name" => self.name.clone(),
             "spec.serviceAccountName" => self.service_account.clone(),
-            "spec.nodeName" => super::NODE.to_owned(),
+            "spec.nodeName" => self.node().to_owned(),
             "status.podIP" | "status.podIPs" => ip.to_string(),
             _ => {
                 let label = quoted("metadata.labels['").map(|name| self.meta.labels.get(name));
@@ -299,7 +304,7 @@ impl PodPlan {
                 ..ObjectMeta::default()
             },
             spec: Some(PodSpec {
-                node_name: Some(super::NODE.to_owned()),
+                node_name: Some(self.node().to_owned()),
                 service_account_name: Some(self.service_account.clone()),
                 ..self.spec.clone()
             }),

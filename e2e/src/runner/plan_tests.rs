@@ -117,6 +117,19 @@ fn what_cannot_run_is_refused_with_its_place() {
 }
 
 #[test]
+fn pods_are_on_the_node_that_they_name() {
+    let on = |spec: Value| {
+        plan(spec)
+            .expect("valid")
+            .object(IpAddr::from([10, 244, 1, 2]), true, "Pod")
+    };
+    let containers = json!([{"name": "web", "image": "fake-service"}]);
+    assert_eq!(on(json!({"containers": containers}))["spec"]["nodeName"], "local");
+    let named = on(json!({"nodeName": "node-a", "containers": containers}));
+    assert_eq!(named["spec"]["nodeName"], "node-a");
+}
+
+#[test]
 fn published_pods_say_whether_they_are_ready() {
     let plan = plan(json!({"containers": [{"name": "web", "image": "fake-service"}]})).expect("valid");
     let object = plan.object(IpAddr::from([10, 244, 1, 2]), true, "ReplicaSet");

@@ -110,6 +110,10 @@ impl State {
     }
 
     fn start_pod(&mut self, plan: PodPlan, owner_kind: &'static str, revision: &str) -> Result<(String, String)> {
+        let node = plan.node();
+        if node != super::NODE && !self.objects.contains_key(&Key::new("Node", "", node)) {
+            bail!("spec.nodeName: Node {node} does not exist: apply it first");
+        }
         let id = (plan.namespace.clone(), plan.name.clone());
         let around = Around {
             network: &self.network,

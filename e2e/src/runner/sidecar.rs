@@ -152,7 +152,7 @@ pub fn env(plan: &PodPlan, ip: IpAddr, host: IpAddr, config: &Value, files: &Fil
         ("ISTIO_META_POD_PORTS", Value::Array(plan.ports()).to_string()),
         ("ISTIO_META_APP_CONTAINERS", apps.join(",")),
         ("ISTIO_META_CLUSTER_ID", "Kubernetes".to_owned()),
-        ("ISTIO_META_NODE_NAME", super::NODE.to_owned()),
+        ("ISTIO_META_NODE_NAME", plan.node().to_owned()),
         ("ISTIO_META_INTERCEPTION_MODE", interception(plan).to_owned()),
         ("ISTIO_META_WORKLOAD_NAME", plan.workload.clone()),
         ("ISTIO_META_OWNER", plan.owner.clone()),

@@ -196,6 +196,11 @@ impl State {
             .unwrap_or_default()
     }
 
+    /// Whether there is such an object.
+    pub fn has(&self, key: &Key) -> bool {
+        self.objects.contains_key(key)
+    }
+
     /// Removes an object and what was made for it.
     ///
     /// # Errors

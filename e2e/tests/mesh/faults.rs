@@ -37,33 +37,3 @@ fn retries_make_up_for_chaos() {
     let with = good(100);
     assert!(with >= 80, "{with} of 100 with retries");
 }
-
-#[test]
-fn a_503_is_retried_by_default_and_a_500_only_when_asked_for() {
-    let labs = [
-        "ch6/simple-web.yaml",
-        "ch6/simple-backend.yaml",
-        "ch6/simple-web-gateway.yaml",
-    ];
-    let name = "a_503_is_retried_by_default_and_a_500_only_when_asked_for";
-    let Some(lab) = Lab::start(name, &labs) else {
-        return;
-    };
-    let good = || lab.ingress_good("simple-web.istioinaction.io", "/", 40);
-    assert_eq!(good(), 40);
-
-    // One of three endpoints answers three of four requests with 503; retries go to the others.
-    lab.apply_lab("ch6/simple-backend-periodic-failure-503.yaml");
-    assert_eq!(good(), 40, "503 by default");
-    lab.apply_lab("ch6/simple-service-disable-retry.yaml");
-    let without = good();
-    assert!((15..40).contains(&without), "{without} of 40 without retries");
-    lab.apply_lab("ch6/simple-backend-enable-retry.yaml");
-    assert_eq!(good(), 40, "503 with attempts and no conditions");
-
-    lab.apply_lab("ch6/simple-backend-periodic-failure-500.yaml");
-    let hidden = good();
-    assert!((15..40).contains(&hidden), "{hidden} of 40 with 500");
-    lab.apply_lab("ch6/simple-backend-vs-retry-500.yaml");
-    assert_eq!(good(), 40, "500 with the condition 5xx");
-}

@@ -179,7 +179,8 @@ pub(crate) fn catalog_weights(v1: u32, v2: u32) -> String {
     )
 }
 
-fn lab_file(path: &str) -> String {
+/// A file of the labs.
+pub(crate) fn lab_file(path: &str) -> String {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("labs").join(path);
     std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }

@@ -4,6 +4,7 @@
 //! iproute2, and the workspace's programs built beside this test; where something is missing they say so and pass, but not
 //! under `CI=true`.
 
+mod chain;
 mod change;
 mod drain;
 mod faults;
@@ -14,6 +15,12 @@ mod metrics;
 mod peers;
 mod protocols;
 mod renewal;
+mod resilience_balance;
+mod resilience_locality;
+mod resilience_outlier;
+mod resilience_retries;
+mod resilience_time;
 mod routing;
+mod scope;
 mod security;
 mod tls;

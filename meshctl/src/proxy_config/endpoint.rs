@@ -1,9 +1,28 @@
-//! Endpoints.
+//! Endpoints: their state as the proxy sees it, or only what it was configured with.
 
 use serde_json::Value;
 
 use super::{socket, text};
 use crate::dump::Dump;
+
+/// ENDPOINT, STATUS, OUTLIER CHECK, CLUSTER, from the proxy's `/clusters?format=json`.
+pub(super) fn states(clusters: &[Value]) -> String {
+    let mut rows = Vec::new();
+    for cluster in clusters {
+        for host in cluster["host_statuses"].as_array().into_iter().flatten() {
+            let health = &host["health_status"];
+            let ejected = health["failed_outlier_check"].as_bool() == Some(true);
+            rows.push(vec![
+                name(&host["address"]),
+                health["eds_health_status"].as_str().unwrap_or("UNKNOWN").to_owned(),
+                if ejected { "FAILED" } else { "OK" }.to_owned(),
+                text(&cluster["name"]).to_owned(),
+            ]);
+        }
+    }
+    rows.sort();
+    crate::table::render(&["ENDPOINT", "STATUS", "OUTLIER CHECK", "CLUSTER"], &rows)
+}
 
 /// NAME, STATUS, LOCALITY, CLUSTER.
 pub(super) fn table(dump: &Dump) -> String {

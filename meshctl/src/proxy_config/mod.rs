@@ -20,7 +20,7 @@ pub(crate) struct Options {
     /// Kind of resource
     #[arg(value_enum)]
     what: What,
-    /// A saved `/config_dump?include_eds` in place of the proxy on this machine
+    /// A saved `/config_dump?include_eds` (of endpoints: or `/clusters?format=json`) in place of the proxy on this machine
     #[arg(long, short)]
     file: Option<PathBuf>,
     /// Admin port of the proxy
@@ -71,8 +71,18 @@ const KINDS: [(What, &str, Table); 4] = [
 pub(crate) fn run(options: &Options) -> Result<String> {
     let dump = match &options.file {
         Some(file) => Dump::from_file(file)?,
+        // What endpoints are configured as says nothing of those that were ejected.
+        None if options.what == What::Endpoint => Dump::clusters_from_admin(options.proxy_admin_port)?,
         None => Dump::from_admin(options.proxy_admin_port)?,
     };
+    if options.what == What::Endpoint
+        && let Some(clusters) = dump.cluster_statuses()
+    {
+        return Ok(match options.output {
+            Output::Short => endpoint::states(clusters),
+            Output::Json => format!("{:#}\n", dump.value()),
+        });
+    }
     let chosen = KINDS
         .iter()
         .filter(|(what, ..)| options.what == What::All || options.what == *what);

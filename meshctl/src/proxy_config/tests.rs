@@ -95,6 +95,27 @@ fn endpoints_say_whether_they_take_traffic() {
 }
 
 #[test]
+fn endpoints_say_whether_they_are_ejected() {
+    let host = |last: u8, ejected: bool| {
+        let mut health = json!({"eds_health_status": "HEALTHY"});
+        if ejected {
+            health["failed_outlier_check"] = true.into();
+        }
+        json!({"address": {"socket_address": {"address": format!("10.0.0.{last}"), "port_value": 80}}, "health_status": health})
+    };
+    let clusters = Dump::of(json!({"cluster_statuses": [
+        {"name": "outbound|80||there", "host_statuses": [host(2, true), host(1, false)]},
+        {"name": "empty"},
+    ]}));
+    let text = endpoint::states(clusters.cluster_statuses().expect("clusters"));
+    let lines: Vec<_> = text.lines().map(cells).collect();
+    assert_eq!(lines[0], ["ENDPOINT", "STATUS", "OUTLIER CHECK", "CLUSTER"]);
+    assert_eq!(lines[1], ["10.0.0.1:80", "HEALTHY", "OK", "outbound|80||there"]);
+    assert_eq!(lines[2], ["10.0.0.2:80", "HEALTHY", "FAILED", "outbound|80||there"]);
+    assert_eq!(lines.len(), 3);
+}
+
+#[test]
 fn json_is_the_section_alone() {
     let dump = dump();
     let sections = dump.sections(&["RoutesConfigDump"]);

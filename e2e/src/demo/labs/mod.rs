@@ -5,11 +5,12 @@ mod chaos;
 mod ingress;
 mod inside;
 mod mutual_tls;
+mod resilience;
 
 use super::Lab;
 
 /// All of them; a later one may build on what an earlier one applied.
-pub(super) const ALL: [Lab; 6] = [
+pub(super) const ALL: [Lab; 14] = [
     Lab {
         name: "ingress",
         title: "webapp behind the ingress gateway",
@@ -43,6 +44,55 @@ pub(super) const ALL: [Lab; 6] = [
         about: "A word is sent from webapp to catalog while the bridge between the pods is recorded. Then STRICT refuses \
                 the client that has no sidecar.",
         run: mutual_tls::run,
+    },
+    Lab {
+        name: "resilience-balance",
+        title: "resilience: round robin over three pods",
+        about: "simple-web calls simple-backend, which has three pods. Its proxy knows them all and takes them in turn.",
+        run: resilience::balance::run,
+    },
+    Lab {
+        name: "resilience-timeout",
+        title: "resilience: a timeout",
+        about: "One of the three pods takes a second. With a timeout of half a second its callers get a 504 instead, and \
+                do not wait.",
+        run: resilience::time::timeout,
+    },
+    Lab {
+        name: "resilience-faults",
+        title: "resilience: faults on purpose",
+        about: "A route delays or aborts requests, to see how callers take it.",
+        run: resilience::time::faults,
+    },
+    Lab {
+        name: "resilience-retries",
+        title: "resilience: what retries hide",
+        about: "One of the three pods fails three of four requests: a quarter of all. A second attempt goes to another pod.",
+        run: resilience::retries::run,
+    },
+    Lab {
+        name: "resilience-408",
+        title: "resilience: a filter adds what is retried",
+        about: "408 is not among the answers that are retried. An EnvoyFilter changes the route as it is sent to the proxy.",
+        run: resilience::retries::by_filter,
+    },
+    Lab {
+        name: "resilience-hedging",
+        title: "resilience: a second attempt beside the first",
+        about: "One of the three pods takes a second. After 400 ms another attempt begins, and the first answer counts.",
+        run: resilience::retries::hedging,
+    },
+    Lab {
+        name: "resilience-outlier",
+        title: "resilience: endpoints that fail are left out",
+        about: "One failure is enough to leave an endpoint out for some seconds.",
+        run: resilience::outlier::run,
+    },
+    Lab {
+        name: "resilience-locality",
+        title: "resilience: zones",
+        about: "Traffic stays in the zone of its caller while that is healthy.",
+        run: resilience::outlier::locality,
     },
     Lab {
         name: "inside",
