@@ -7,7 +7,8 @@ use std::sync::{Arc, OnceLock};
 use mesh_api::istio::{AnyObject, Kind};
 
 use super::endpoint::{Endpoint, Endpoints};
-use super::{MeshConfig, Store, key, nodes, services_of, set_workloads, sorted};
+use super::index::{key, nodes, services_of, set_workloads, sorted};
+use super::{MeshConfig, Store};
 
 /// What is not the same in two stores, one made from the other.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,6 +11,7 @@ pub(crate) mod mark;
 pub mod outlier;
 mod pool;
 mod proxy_header;
+mod shared;
 pub mod slow_start;
 
 #[cfg(test)]
