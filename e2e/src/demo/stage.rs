@@ -137,6 +137,18 @@ impl Stage {
         serde_json::from_value(self.mesh.client("netshoot", &arguments)?).context("the client's report")
     }
 
+    /// A file of the labs.
+    pub(super) fn lab(&self, file: &str) -> Result<String> {
+        read(&self.labs, file)
+    }
+
+    /// Gives a Deployment another number of pods, and waits until that is in force everywhere.
+    pub(super) fn scale(&self, deployment: &str, replicas: u32) -> Result<()> {
+        self.mesh.scale(NAMESPACE, deployment, replicas)?;
+        self.mesh.wait_ready(READY)?;
+        self.mesh.wait_in_force(IN_FORCE)
+    }
+
     /// Whether there is a pod of this name, Deployment or `app` label.
     pub(super) fn has_pod(&self, name: &str) -> bool {
         self.mesh.pod(name).is_ok()

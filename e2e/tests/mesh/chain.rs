@@ -73,6 +73,15 @@ impl Chain {
         self.lab.wait_in_force();
     }
 
+    /// Gives a Deployment another number of pods, and waits until that is in force.
+    #[track_caller]
+    pub(crate) fn scale(&self, deployment: &str, replicas: u32) {
+        if let Err(error) = self.lab.mesh.scale("istioinaction", deployment, replicas) {
+            panic!("{error:#}");
+        }
+        self.lab.wait_in_force();
+    }
+
     /// One request through the gateway, and how long it took.
     pub(crate) fn get(&self) -> (Answer, Duration) {
         let start = Instant::now();

@@ -16,6 +16,7 @@ mod peers;
 mod protocols;
 mod renewal;
 mod resilience_balance;
+mod resilience_limits;
 mod resilience_locality;
 mod resilience_outlier;
 mod resilience_retries;

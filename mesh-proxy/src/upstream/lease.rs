@@ -177,7 +177,7 @@ impl Drop for OpeningHttp1<'_> {
 }
 
 pub(super) async fn handshake_http1(cluster: &Cluster, slot: &Rc<Slot>, io: UpstreamIo) -> Result<Lease, LeaseError> {
-    let meta = Rc::new(meta(cluster, &io));
+    let meta = Rc::new(meta(cluster, slot, &io));
     let (sender, conn) = http1::Builder::new()
         .preserve_header_case(true)
         .handshake(TokioIo::new(io))
@@ -199,13 +199,14 @@ pub(super) fn handshake_failed(slot: &Slot, error: hyper::Error) -> LeaseError {
     }))
 }
 
-pub(super) fn meta(cluster: &Cluster, io: &UpstreamIo) -> Meta {
+pub(super) fn meta(cluster: &Cluster, slot: &Slot, io: &UpstreamIo) -> Meta {
     Meta {
         local: io.local,
         peer_uri: io.peer_uri.clone(),
         opened: Instant::now(),
         requests: Cell::new(0),
         max_requests: cluster.http.max_requests_per_connection,
+        generation: slot.generation.get(),
     }
 }
 
@@ -307,7 +308,7 @@ impl Lease {
         let Some(Http1 { mut sender, busy }) = conn.take() else {
             return;
         };
-        if sender.is_closed() || self.meta.spent() || self.slot.retired.get() {
+        if sender.is_closed() || self.meta.spent() || self.slot.outdated(&self.meta) {
             return;
         }
         if sender.is_ready() {
@@ -328,7 +329,7 @@ impl Lease {
 impl Slot {
     fn put(self: &Rc<Self>, sender: http1::SendRequest<RequestBody>, meta: Rc<Meta>) {
         let now = Instant::now();
-        if self.retired.get() || self.too_old(&meta, now) {
+        if self.outdated(&meta) || self.too_old(&meta, now) {
             return;
         }
         if !self.line.is_empty() {

@@ -108,6 +108,10 @@ pub(crate) struct Slot {
     pub(super) negotiated: Cell<Option<Protocol>>,
     /// The configuration has no use for these connections any more.
     pub(super) retired: Cell<bool>,
+    /// What the connections are opened under; see [`Terms`].
+    terms: Cell<Terms>,
+    /// How often the terms have changed.
+    pub(super) generation: Cell<u32>,
     idle_timeout: Cell<Option<Duration>>,
     max_age: Cell<Option<Duration>>,
     used: Cell<Instant>,
@@ -148,6 +152,24 @@ impl Drop for Busy {
     }
 }
 
+/// Settings of a cluster that decide how many connections there are and how long each serves. Where they change, the slot's
+/// connections finish what they have begun and make room for others, as in Envoy, which makes the pools of a changed cluster
+/// anew: more idle ones than are allowed now would keep new ones from being counted, and refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Terms {
+    max_connections: u32,
+    max_requests_per_connection: u32,
+}
+
+impl Terms {
+    fn of(cluster: &Cluster) -> Self {
+        Terms {
+            max_connections: cluster.limits.max_connections,
+            max_requests_per_connection: cluster.http.max_requests_per_connection,
+        }
+    }
+}
+
 /// What stays the same while a connection lives.
 #[derive(Debug)]
 pub(crate) struct Meta {
@@ -159,6 +181,8 @@ pub(crate) struct Meta {
     pub(super) requests: Cell<u32>,
     /// `max_requests_per_connection`, 0 for no limit.
     pub(super) max_requests: u32,
+    /// The slot's when the connection was opened.
+    pub(super) generation: u32,
 }
 
 impl Meta {
@@ -230,6 +254,8 @@ impl Pools {
             failure: RefCell::default(),
             negotiated: Cell::default(),
             retired: Cell::default(),
+            terms: Cell::new(Terms::of(cluster)),
+            generation: Cell::default(),
             idle_timeout: Cell::new(cluster.http.idle_timeout),
             max_age: Cell::new(cluster.http.max_connection_duration),
             used: Cell::new(Instant::now()),
@@ -259,8 +285,8 @@ impl Pools {
         // Dropped after the borrow ends, as dropping a connection may wake whoever waits for it.
         let mut dropped: VecDeque<Rc<Slot>> = VecDeque::new();
         self.slots.borrow_mut().retain(|_, slot| {
-            if changed && !slot.wanted(snapshot) {
-                slot.retired.set(true);
+            if changed {
+                slot.follow(snapshot);
             }
             let keep = slot.sweep(now);
             if !keep {
@@ -290,10 +316,20 @@ impl Slot {
         self.max_age.set(cluster.http.max_connection_duration);
     }
 
-    fn wanted(&self, snapshot: &Snapshot) -> bool {
-        let Some(cluster) = snapshot.clusters.get(&self.cluster) else {
-            return false;
+    /// Retires the slot, or its connections, where the configuration asks for it.
+    fn follow(&self, snapshot: &Snapshot) {
+        let cluster = snapshot.clusters.get(&self.cluster);
+        let Some(cluster) = cluster.filter(|c| self.wanted(c)) else {
+            self.retired.set(true);
+            return;
         };
+        let terms = Terms::of(cluster);
+        if self.terms.replace(terms) != terms {
+            self.generation.set(self.generation.get().wrapping_add(1));
+        }
+    }
+
+    fn wanted(&self, cluster: &Cluster) -> bool {
         if !Arc::ptr_eq(&cluster.state, &self.state) {
             return false;
         }
@@ -308,6 +344,11 @@ impl Slot {
             .endpoints
             .iter()
             .any(|e| e.address == self.key.address && suits(&e.transport))
+    }
+
+    /// The connection takes no further requests, for what the configuration says now.
+    pub(super) fn outdated(&self, meta: &Meta) -> bool {
+        self.retired.get() || meta.generation != self.generation.get()
     }
 
     pub(super) fn too_old(&self, meta: &Meta, now: Instant) -> bool {
@@ -326,14 +367,14 @@ impl Slot {
     fn sweep(&self, now: Instant) -> bool {
         let retired = self.retired.get();
         self.idle.borrow_mut().retain(|conn| {
-            !retired
+            !self.outdated(&conn.meta)
                 && !conn.sender.is_closed()
                 && !self.idle_too_long(conn.since, now)
                 && !self.too_old(&conn.meta, now)
         });
         self.shared.borrow_mut().retain(|conn| {
-            // A retired connection takes no new streams and goes when the last of its leases does.
-            !retired
+            // Such a connection takes no new streams and goes when the last of its leases does.
+            !self.outdated(&conn.meta)
                 && !conn.sender.is_closed()
                 && !self.too_old(&conn.meta, now)
                 && (conn.active.get() > 0 || !self.idle_too_long(conn.used.get(), now))

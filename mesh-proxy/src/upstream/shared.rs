@@ -132,7 +132,7 @@ impl Opening {
     }
 
     async fn handshake_http2(&self, io: UpstreamIo) -> Result<(), LeaseError> {
-        let meta = Rc::new(meta(&self.cluster, &io));
+        let meta = Rc::new(meta(&self.cluster, &self.slot, &io));
         let options = &self.cluster.http.http2;
         let io = Gather::new(io);
         let mut builder = http2::Builder::new(io.exec());

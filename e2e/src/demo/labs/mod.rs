@@ -10,7 +10,7 @@ mod resilience;
 use super::Lab;
 
 /// All of them; a later one may build on what an earlier one applied.
-pub(super) const ALL: [Lab; 14] = [
+pub(super) const ALL: [Lab; 16] = [
     Lab {
         name: "ingress",
         title: "webapp behind the ingress gateway",
@@ -52,6 +52,12 @@ pub(super) const ALL: [Lab; 14] = [
         run: resilience::balance::run,
     },
     Lab {
+        name: "resilience-slow",
+        title: "resilience: one pod is slow",
+        about: "One of the three pods takes a second. Who takes turns or draws lots sends it a third of the requests; who counts open requests does not.",
+        run: resilience::balance::slow,
+    },
+    Lab {
         name: "resilience-timeout",
         title: "resilience: a timeout",
         about: "One of the three pods takes a second. With a timeout of half a second its callers get a 504 instead, and \
@@ -81,6 +87,12 @@ pub(super) const ALL: [Lab; 14] = [
         title: "resilience: a second attempt beside the first",
         about: "One of the three pods takes a second. After 400 ms another attempt begins, and the first answer counts.",
         run: resilience::retries::hedging,
+    },
+    Lab {
+        name: "resilience-limits",
+        title: "resilience: limits of connections and requests",
+        about: "One connection, one request, one that waits: a second caller is told at once that there is no room.",
+        run: resilience::limits::run,
     },
     Lab {
         name: "resilience-outlier",

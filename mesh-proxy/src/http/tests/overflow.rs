@@ -200,3 +200,25 @@ async fn a_budget_stands_in_place_of_the_number_of_retries() {
         }
     }
 }
+
+#[tokio::test]
+async fn connections_of_before_make_room_where_limits_change() {
+    let origin = slow(Duration::from_millis(100)).await;
+    let clusters = |extra| vec![cluster("up", &[origin.address], extra)];
+    for upstream in [json!({}), http2_upstream()] {
+        let mut mesh = Mesh::to(&[origin.address], upstream.clone()).await;
+        let (one, two) = tokio::join!(ask(mesh.address), ask(mesh.address));
+        assert_eq!((one.status, two.status), (200, 200));
+        let open = listed(&mesh, "upstream_cx_active");
+        assert!(open > Some(0), "connections stay for the next requests: {open:?}");
+
+        let mut limited = thresholds(&json!({"max_connections": 1}));
+        merge(&mut limited, upstream);
+        let before = origin.connections();
+        mesh.apply(&all_to("up"), clusters(limited), &Options::default());
+        eventually("the idle ones are closed", || listed(&mesh, "upstream_cx_active") == Some(0)).await;
+        let (one, two) = tokio::join!(ask(mesh.address), ask(mesh.address));
+        assert_eq!((one.status, two.status), (200, 200));
+        assert_eq!(origin.connections() - before, 1, "both by the one that may be");
+    }
+}

@@ -3,6 +3,7 @@
 //! The files of chapter 6 are applied as they are; each lab begins from the same state.
 
 pub(super) mod balance;
+pub(super) mod limits;
 pub(super) mod outlier;
 pub(super) mod retries;
 pub(super) mod time;
