@@ -102,6 +102,7 @@ impl<'a> Forwarding<'a> {
                     }
                     discard(answer);
                     self.wait().await?;
+                    self.count_retry();
                     continue;
                 }
                 Err(failed) => {
@@ -121,6 +122,7 @@ impl<'a> Forwarding<'a> {
                 None => return Err(failure),
             }
             self.wait().await?;
+            self.count_retry();
         }
     }
 
@@ -143,11 +145,14 @@ impl<'a> Forwarding<'a> {
             stats.upstream_rq_retry_overflow.inc();
             route_stats::count(self.stream, self.routed, "upstream_rq_retry_overflow");
             self.stream.note(|r| r.flags.set(ResponseFlags::UPSTREAM_OVERFLOW));
-        } else {
-            stats.upstream_rq_retry.inc();
-            route_stats::count(self.stream, self.routed, "upstream_rq_retry");
         }
         permit
+    }
+
+    /// An attempt is made again, its back-off over.
+    pub(super) fn count_retry(&self) {
+        self.cluster.stats.upstream_rq_retry.inc();
+        route_stats::count(self.stream, self.routed, "upstream_rq_retry");
     }
 
     /// The upstream closed the connection just as the request was on its way. It may not have seen it, and if it has, these
@@ -362,6 +367,7 @@ pub(super) fn failure_of(expired: Expired) -> Failure {
         Expired::Try => Failure::TryTimeout,
         Expired::Idle => Failure::Idle,
         Expired::Receive => Failure::ReceiveTimeout,
+        Expired::Duration => Failure::Duration,
     }
 }
 

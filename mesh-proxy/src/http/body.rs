@@ -1,6 +1,7 @@
 //! Bodies of requests on their way upstream: frames pass as they are, and are kept where another attempt may need them.
 
 use std::cell::RefCell;
+use std::error::Error as _;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
@@ -25,6 +26,15 @@ pub(crate) enum BodyError {
     /// What would come next is not kept.
     #[error("the body is too large to be sent again, or its caller went away")]
     Replayed,
+}
+
+impl BodyError {
+    /// Whether it is the other side that has reset an HTTP/2 stream, or its connection.
+    pub(super) fn is_remote_reset(&self) -> bool {
+        let BodyError::Http(error) = self else { return false };
+        let source = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
+        source.is_some_and(|h2| h2.is_remote() && h2.is_reset() || h2.is_io())
+    }
 }
 
 /// A request's body on its way upstream.
@@ -115,7 +125,7 @@ impl Body for RequestBody {
                         stream.request_finished();
                     }
                 }
-                Some(Err(_)) => {}
+                Some(Err(error)) => stream.request_broken_off(error),
                 None => stream.request_finished(),
             }
         }

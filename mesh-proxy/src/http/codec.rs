@@ -45,6 +45,7 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let conn = Downstream::new(conn, manager, worker);
+    let io = Watched::new(io, conn.watch.clone());
     let codec = conn.manager().codec;
     let known = match (codec, conn.info.alpn.as_deref()) {
         (Codec::Http1, _) => Some(false),
@@ -102,8 +103,8 @@ where
     let mut builder = http1::Builder::new();
     builder
         .preserve_header_case(true)
-        // A caller that has said all it has to say may still wait for the answer.
-        .half_close(true)
+        // As in Envoy, whoever closes its side waits for no answer: what is under way for it ends at once.
+        .half_close(false)
         .max_headers(MAX_HEADERS)
         .max_header_size(limit)
         .max_buf_size((limit + 1024).max(64 * 1024))
@@ -113,7 +114,6 @@ where
         let conn = conn.clone();
         service_fn(move |request| boxed(handle(conn.clone(), request)))
     };
-    let io = Watched::new(io, conn.unclaimed.clone());
     let serving = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
     let mut serving = pin!(serving);
     let result = drive(&conn, |cx, shut| {
@@ -198,6 +198,7 @@ async fn drive(
 }
 
 fn report(conn: &Downstream, result: hyper::Result<()>) {
+    conn.codec_ended();
     let Err(error) = result else { return };
     if error.is_parse() {
         conn.stats().downstream_cx_protocol_error.inc();

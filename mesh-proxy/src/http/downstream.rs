@@ -4,13 +4,13 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use tokio::sync::Notify;
 
+use super::watched::Watch;
 use super::xfcc;
 use crate::listener::{ConnInfo, current_chain};
 use crate::shared::Drain;
@@ -43,9 +43,10 @@ pub(crate) struct Downstream {
     shut: Cell<Option<Instant>>,
     /// The connection is dropped as it is.
     cut: Cell<bool>,
-    /// Bytes have come that belong to no stream yet (HTTP/1); set by [`super::watched::Watched`].
-    pub(super) unclaimed: Arc<AtomicBool>,
-    /// Since when that was seen.
+    /// Streams were open when the codec ended.
+    broken_off: Cell<bool>,
+    pub(super) watch: Arc<Watch>,
+    /// Since when bytes are seen that belong to no stream.
     head_since: Cell<Option<Instant>>,
     waker: RefCell<Option<Waker>>,
     /// This hop's element of `x-forwarded-client-cert`, made when first needed.
@@ -86,7 +87,8 @@ impl Downstream {
             closing: Cell::new(false),
             shut: Cell::new(None),
             cut: Cell::new(false),
-            unclaimed: Arc::default(),
+            broken_off: Cell::new(false),
+            watch: Arc::default(),
             head_since: Cell::new(None),
             waker: RefCell::new(None),
             xfcc: RefCell::new(None),
@@ -129,7 +131,7 @@ impl Downstream {
 
     pub(crate) fn request_started(&self) {
         self.active.set(self.active.get() + 1);
-        self.unclaimed.store(false, Relaxed);
+        self.watch.claim();
     }
 
     pub(crate) fn request_ended(&self, now: Instant) {
@@ -137,7 +139,7 @@ impl Downstream {
         self.active.set(left);
         if left == 0 {
             self.idle_since.set(now);
-            self.unclaimed.store(false, Relaxed);
+            self.watch.claim();
         }
     }
 
@@ -161,9 +163,14 @@ impl Downstream {
     }
 
     /// The connection is dropped as it is.
-    fn cut(&self) {
+    pub(super) fn cut(&self) {
         self.cut.set(true);
         self.wake();
+    }
+
+    /// The codec is done; what it still holds of streams is broken off.
+    pub(super) fn codec_ended(&self) {
+        self.broken_off.set(self.active.get() > 0);
     }
 
     fn wake(&self) {
@@ -188,7 +195,7 @@ impl Downstream {
 
     /// Whether the head of a request has been coming for too long.
     fn head_is_late(&self, manager: &HttpConnectionManager, now: Instant) -> bool {
-        if self.active.get() > 0 || !self.unclaimed.load(Relaxed) {
+        if self.speaks_http2.get() || self.active.get() > 0 || !self.watch.is_unclaimed() {
             self.head_since.set(None);
             return false;
         }
@@ -231,7 +238,25 @@ pub(super) enum Order {
 
 impl Drop for Downstream {
     fn drop(&mut self) {
-        self.current.borrow().stats.downstream_cx_active.dec();
+        let stats = &self.current.borrow().stats;
+        stats.downstream_cx_active.dec();
+        stats.downstream_cx_destroy.inc();
+        let (by, by_with_streams) = if self.watch.has_ended() {
+            (
+                &stats.downstream_cx_destroy_remote,
+                &stats.downstream_cx_destroy_remote_active_rq,
+            )
+        } else {
+            (
+                &stats.downstream_cx_destroy_local,
+                &stats.downstream_cx_destroy_local_active_rq,
+            )
+        };
+        by.inc();
+        if self.broken_off.get() {
+            stats.downstream_cx_destroy_active_rq.inc();
+            by_with_streams.inc();
+        }
     }
 }
 

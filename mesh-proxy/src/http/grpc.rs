@@ -7,6 +7,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 /// How long a caller waits.
 pub(super) const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
+/// The status of a call that took too long.
+pub(super) const DEADLINE_EXCEEDED: u16 = 4;
+
 /// Whether a message is gRPC by its content type.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     let Some(value) = headers.get(header::CONTENT_TYPE) else {

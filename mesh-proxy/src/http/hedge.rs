@@ -39,6 +39,8 @@ struct Attempt<'a> {
 struct Coming {
     at: Instant,
     permit: Option<RetryPermit>,
+    /// In place of one that came upon a connection which was being closed.
+    again: bool,
 }
 
 enum Event<'a> {
@@ -56,6 +58,7 @@ impl Race<'_> {
         self.coming.push(Coming {
             at: Instant::now() + back_off(policy, attempts),
             permit: Some(permit),
+            again: false,
         });
     }
 }
@@ -66,6 +69,7 @@ impl<'a> Forwarding<'a> {
         let first = Coming {
             at: Instant::now(),
             permit: None,
+            again: false,
         };
         let mut race = Race {
             running: Vec::new(),
@@ -99,7 +103,10 @@ impl<'a> Forwarding<'a> {
     fn launch_due(&mut self, race: &mut Race<'a>, outgoing: &Outgoing, policy: &RetryPolicy) -> Result<(), Failure> {
         let now = Instant::now();
         while let Some(due) = race.coming.iter().position(|c| c.at <= now) {
-            let permit = race.coming.swap_remove(due).permit;
+            let Coming { permit, again, .. } = race.coming.swap_remove(due);
+            if permit.is_some() && !again {
+                self.count_retry();
+            }
             let active = match self.begin() {
                 Ok(active) => active,
                 Err(failure) if race.is_over() => return Err(failure),
@@ -189,6 +196,7 @@ impl<'a> Forwarding<'a> {
             race.coming.push(Coming {
                 at: Instant::now(),
                 permit: attempt.permit,
+                again: true,
             });
             return None;
         }
@@ -216,6 +224,7 @@ impl<'a> Forwarding<'a> {
                     race.coming.push(Coming {
                         at: now + back_off(policy, self.attempts),
                         permit: Some(permit),
+                        again: false,
                     });
                 }
             }

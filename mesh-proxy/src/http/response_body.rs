@@ -140,6 +140,7 @@ impl FromUpstream {
             Poll::Pending => {
                 let expired = ready!(self.timers.poll(cx, stream));
                 self.expire(expired, stream);
+                stream.response_broken_off();
                 return Poll::Ready(Some(Err(BodyError::Timeout(expired))));
             }
         };
@@ -163,6 +164,7 @@ impl FromUpstream {
             Some(Err(error)) => {
                 let (flag, details) = super::retry::reset_of(error).flag();
                 stream.flag(flag, format!("upstream_reset_after_response_started{{{details}}}"));
+                stream.response_broken_off();
                 if let Some(active) = &self.active {
                     active.failed();
                     active.observe(Outcome::Reset);
@@ -192,6 +194,10 @@ impl FromUpstream {
             Expired::Idle => {
                 stream.stats.downstream_rq_idle_timeout.inc();
                 stream.flag(ResponseFlags::STREAM_IDLE_TIMEOUT, "stream_idle_timeout");
+            }
+            Expired::Duration => {
+                stream.stats.downstream_rq_max_duration_reached.inc();
+                stream.flag(ResponseFlags::NONE, "max_duration_timeout");
             }
         }
         if let Some(active) = &self.active {

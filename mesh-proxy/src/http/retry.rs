@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 
+use super::grpc;
 use super::headers::{OVERLOADED, RATE_LIMITED};
 use super::reply::Local;
 use super::routes::response_header_matches;
@@ -91,6 +92,8 @@ pub(crate) enum Failure {
     Idle,
     /// The request did not come wholly in time.
     ReceiveTimeout,
+    /// The stream took longer than `max_stream_duration` lets it.
+    Duration,
     /// The authority cannot be sent as HTTP/2, or as the target of a CONNECT.
     BadAuthority,
 }
@@ -185,6 +188,15 @@ impl Failure {
                     "request_overall_timeout",
                 )
             },
+            Failure::Duration => Local {
+                grpc_status: Some(grpc::DEADLINE_EXCEEDED),
+                ..Local::new(
+                    StatusCode::GATEWAY_TIMEOUT,
+                    "downstream duration timeout",
+                    ResponseFlags::NONE,
+                    "max_duration_timeout",
+                )
+            },
             Failure::BadAuthority => Local::bad_request("invalid_authority"),
         }
     }
@@ -193,7 +205,11 @@ impl Failure {
     pub(crate) fn is_of_cluster(&self) -> bool {
         !matches!(
             self,
-            Failure::Reset(Reset::Local) | Failure::Idle | Failure::ReceiveTimeout | Failure::BadAuthority
+            Failure::Reset(Reset::Local)
+                | Failure::Idle
+                | Failure::ReceiveTimeout
+                | Failure::Duration
+                | Failure::BadAuthority
         )
     }
 
@@ -213,6 +229,7 @@ impl Failure {
             | Failure::Timeout
             | Failure::Idle
             | Failure::ReceiveTimeout
+            | Failure::Duration
             | Failure::BadAuthority => false,
         }
     }

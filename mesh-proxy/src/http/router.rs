@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -11,7 +11,7 @@ use hyper::body::{Body as _, Incoming};
 use super::accept::{Inbound, with_query};
 use super::attempts::{Answer, Forwarding, Plan, has};
 use super::body::{Kept, Reading, RequestBody};
-use super::grpc::{self, MessageCounter};
+use super::grpc::MessageCounter;
 use super::handle::keep_original_path;
 use super::hash_policy::{self, Hashable};
 use super::header_ops;
@@ -73,7 +73,7 @@ pub(super) async fn forward(stream: &Rc<Stream>, mut inbound: Inbound, routed: R
     };
     stream.note(|r| r.cluster = Some(cluster.clone()));
 
-    let timers = timers(stream, &inbound, routed);
+    let timers = Timers::of(stream, &mut inbound, forward);
     for ops in operations(destination, routed) {
         header_ops::apply_to_request(&ops.request, &mut inbound.headers, stream);
     }
@@ -169,9 +169,14 @@ pub(super) async fn forward(stream: &Rc<Stream>, mut inbound: Inbound, routed: R
                 _ => forwarding.respond(answer),
             }
         }
+        Err(_) if stream.caller_left() => return std::future::pending().await,
         Err(failure) => {
-            if matches!(failure, Failure::Timeout) {
-                route_stats::count(stream, routed, "upstream_rq_timeout");
+            match failure {
+                Failure::Timeout => route_stats::count(stream, routed, "upstream_rq_timeout"),
+                Failure::Idle => stream.stats.downstream_rq_idle_timeout.inc(),
+                Failure::ReceiveTimeout => stream.stats.downstream_rq_timeout.inc(),
+                Failure::Duration => stream.stats.downstream_rq_max_duration_reached.inc(),
+                _ => {}
             }
             let of_cluster = failure.is_of_cluster();
             let local = failure.into_local(forwarding.attempts > 1);
@@ -273,31 +278,6 @@ fn operations<'a>(
     destination
         .into_iter()
         .chain([&route.headers, &host.headers, &table.headers])
-}
-
-/// Limits of time for the request, told to the upstream too.
-fn timers(stream: &Stream, inbound: &Inbound, routed: Routed<'_>) -> Timers {
-    let forward = routed.forward;
-    let request = match forward.max_grpc_timeout {
-        Some(max) if inbound.grpc => {
-            let asked = grpc::timeout(&inbound.headers).unwrap_or_default();
-            let limit = if !max.is_zero() && (asked.is_zero() || asked > max) {
-                max
-            } else {
-                asked
-            };
-            Some(limit).filter(|l| !l.is_zero())
-        }
-        _ => forward.timeout,
-    };
-    let idle = match forward.idle_timeout {
-        Some(Duration::ZERO) => None,
-        Some(limit) => Some(limit),
-        None => stream.manager.stream_idle_timeout,
-    };
-    let mut timers = Timers::new(request, idle);
-    timers.receive = stream.manager.request_timeout.map(|limit| Instant::now() + limit);
-    timers
 }
 
 /// Applies the route's path rewrite.

@@ -6,9 +6,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use http::{HeaderMap, StatusCode, Version};
+use http::{HeaderMap, Method, StatusCode, Version};
 
 use super::Downstream;
+use super::body::BodyError;
 use crate::snapshot::{Direction, HttpConnectionManager, Snapshot};
 use crate::telemetry::stats::HttpStats;
 use crate::telemetry::{RequestContext, RequestRecord, ResponseFlags, request};
@@ -30,6 +31,10 @@ pub(crate) struct Stream {
     activity: Cell<Option<Instant>>,
     request_done: Cell<Option<Instant>>,
     response_done: Cell<bool>,
+    /// The response was broken off by this side.
+    broken_off: Cell<bool>,
+    /// The caller left before its request was read wholly.
+    left: Cell<bool>,
     /// An upgrade was granted: bytes pass from now on.
     pub(crate) tunneled: Cell<bool>,
 }
@@ -56,6 +61,8 @@ impl Stream {
             activity: Cell::new(None),
             request_done: Cell::new(None),
             response_done: Cell::new(false),
+            broken_off: Cell::new(false),
+            left: Cell::new(false),
             tunneled: Cell::new(false),
         })
     }
@@ -95,6 +102,11 @@ impl Stream {
         }
     }
 
+    /// When its first byte was seen.
+    pub(crate) fn started_at(&self) -> Instant {
+        self.record.borrow().start
+    }
+
     /// When the request was read wholly.
     pub(crate) fn request_done(&self) -> Option<Instant> {
         self.request_done.get()
@@ -120,12 +132,34 @@ impl Stream {
         }
     }
 
+    /// The request ended before its end.
+    pub(crate) fn request_broken_off(&self, error: &BodyError) {
+        let gone = self.conn.watch.has_ended();
+        if gone || error.is_remote_reset() {
+            self.left.set(true);
+        }
+        // HTTP/1's codec would go on to wait for an answer.
+        if gone && !self.conn.speaks_http2.get() {
+            self.conn.cut();
+        }
+    }
+
+    /// Whether the caller left before its request was read wholly: nobody waits for an answer, and the codec is about to
+    /// drop all that is done for it.
+    pub(crate) fn caller_left(&self) -> bool {
+        self.left.get()
+    }
+
     pub(crate) fn response_started(&self, status: StatusCode, headers: &HeaderMap) {
         self.moved();
         let mut record = self.record.borrow_mut();
         record.response_code = status.as_u16();
         record.response_start.get_or_insert_with(Instant::now);
         record.response_header_bytes = request::header_size(headers);
+        if record.method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+            // HTTP/1's codec does not ask such a body for its end.
+            self.response_finished();
+        }
         if record.grpc
             && let Some(status) = grpc_status(headers)
         {
@@ -157,6 +191,16 @@ impl Stream {
     pub(crate) fn response_finished(&self) {
         self.response_done.set(true);
     }
+
+    /// The response has begun and is broken off: the upstream failed, or a limit of time has passed.
+    pub(crate) fn response_broken_off(&self) {
+        self.broken_off.set(true);
+    }
+
+    /// Whether the stream ends without a word from this side: it was the caller who left.
+    fn was_left(&self) -> bool {
+        !self.response_done.get() && !self.broken_off.get()
+    }
 }
 
 fn grpc_status(headers: &HeaderMap) -> Option<u16> {
@@ -165,23 +209,32 @@ fn grpc_status(headers: &HeaderMap) -> Option<u16> {
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        let (left, broken_off) = (self.was_left(), self.broken_off.get());
         let record = self.record.get_mut();
-        if !self.response_done.get() && record.flags.is_empty() {
-            // The caller went away: nothing on our side says why this ended.
-            let flag = if record.version == Version::HTTP_2 {
-                ResponseFlags::DOWNSTREAM_REMOTE_RESET
+        if left {
+            let reset = record.version == Version::HTTP_2 && !self.conn.watch.has_ended();
+            let (flag, details) = if reset {
+                (ResponseFlags::DOWNSTREAM_REMOTE_RESET, "http2.remote_reset")
             } else {
-                ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION
+                (
+                    ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION,
+                    "downstream_remote_disconnect",
+                )
             };
             record.flags.set(flag);
-            record.details = Cow::Borrowed("downstream_remote_disconnect");
+            record.details = Cow::Borrowed(details);
         }
         let now = Instant::now();
         record.end = Some(now);
         self.stats.downstream_rq_active.dec();
-        if record.response_code == 0 {
+        // As in Envoy, a stream is counted as reset whichever side has done it.
+        if left || broken_off {
             self.stats.downstream_rq_rx_reset.inc();
-        } else {
+        }
+        if broken_off {
+            self.stats.downstream_rq_tx_reset.inc();
+        }
+        if record.response_code != 0 {
             self.stats.downstream_rq_completed.inc();
             let class = usize::from(record.response_code / 100).clamp(1, 5) - 1;
             self.stats.downstream_rq_xx[class].inc();

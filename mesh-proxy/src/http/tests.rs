@@ -1,5 +1,6 @@
 //! A proxy on loopback, real servers behind it and real clients before it.
 
+mod client;
 mod connections;
 mod filters;
 mod floods;

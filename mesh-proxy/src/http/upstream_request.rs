@@ -88,7 +88,7 @@ impl ActiveRequest {
         match expired {
             Expired::Request => self.cluster.stats.upstream_rq_timeout.inc(),
             Expired::Try => self.cluster.stats.upstream_rq_per_try_timeout.inc(),
-            Expired::Idle | Expired::Receive => {}
+            Expired::Idle | Expired::Receive | Expired::Duration => {}
         }
         self.failed();
     }

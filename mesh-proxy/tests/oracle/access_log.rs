@@ -1,6 +1,6 @@
 //! Access logs: the same lines, with the same flags.
 
-use crate::support::{Ask, Setup, cluster, compare, get, method, post, refusing, serve, table, wait_for};
+use crate::support::{Ask, Setup, access_log, cluster, compare, get, method, post, refusing, serve, table, wait_for};
 
 pub(crate) const BEHAVIOURS: usize = 23;
 
@@ -55,9 +55,9 @@ const JSON: &str = "{zone: '%RESPONSE_CODE%', code: '%RESPONSE_CODE%', flags: '%
 fn access_logs() {
     let setup = || Setup {
         manager: format!(
-            "access_log:\n- name: text\n  typed_config:\n    \"@type\": {LOG}\n    path: LOG_FILE\n    \
-             log_format: {{text_format_source: {{inline_string: \"{FORMAT}\\n\"}}}}\n- name: json\n  typed_config:\n    \"@type\": {LOG}\n    \
-             path: LOG_FILE.json\n    log_format: {{json_format: {JSON}}}\n"
+            "{}- name: json\n  typed_config:\n    \"@type\": {LOG}\n    \
+             path: LOG_FILE.json\n    log_format: {{json_format: {JSON}}}\n",
+            access_log(FORMAT)
         ),
         filters: format!(
             "- {{name: envoy.filters.http.local_ratelimit, typed_config: {{\"@type\": {RATE}, stat_prefix: all}}}}\n\
@@ -78,7 +78,7 @@ fn access_logs() {
     };
     compare("access logs", BEHAVIOURS, setup, |proxy, seen| {
         let long = get("/well?q=1").with("user-agent", "me").with("x-long", "abcdefgh");
-        let grpc = |path| get(path).with("content-type", "application/grpc");
+        let grpc = |path| get(path).grpc();
         let all: Vec<(&str, Ask)> = vec![
             ("well", long.script("200 x-said=hello")),
             ("HEAD", method("HEAD", "/well")),
@@ -109,13 +109,8 @@ fn access_logs() {
         for (_, ask) in &all {
             proxy.ask(ask);
         }
-        let read = || std::fs::read_to_string(&proxy.log).unwrap_or_default();
         let wanted = all.len();
-        wait_for(
-            || read().lines().count() >= wanted,
-            || format!("{}: {wanted} lines never come: {}", proxy.name, read()),
-        );
-        let log = read();
+        let log = proxy.logged(wanted);
         let json = || std::fs::read_to_string(proxy.log.with_extension("access.json")).unwrap_or_default();
         wait_for(
             || json().lines().count() >= wanted,

@@ -26,9 +26,9 @@ fn breakers() {
             let more = format!("circuit_breakers: {{thresholds: [{{{limits}, track_remaining: true}}]}}, {ONE_EACH}");
             cluster(name, &more, &[to])
         };
-        Setup {
-            table: table("", ROUTES),
-            clusters: vec![
+        Setup::of(
+            table("", ROUTES),
+            vec![
                 with(
                     "pending",
                     "max_connections: 1, max_pending_requests: 1, max_requests: 1, max_retries: 1",
@@ -41,8 +41,7 @@ fn breakers() {
                 ),
                 with("retries", "max_retries: 0"),
             ],
-            ..Setup::default()
-        }
+        )
     };
     let seen = compare("breakers", BEHAVIOURS, setup, |proxy, seen| {
         let parts = ["upstream_cx_overflow", "pending_overflow", "pending_total", "circuit_"];

@@ -1,6 +1,6 @@
 //! Cross-origin requests.
 
-use crate::support::{Ask, Setup, cluster, compare, get, method, serve, table};
+use crate::support::{Ask, Proxy, Seen, Setup, cluster, compare, get, method, serve, table};
 
 pub(crate) const BEHAVIOURS: usize = 11;
 
@@ -43,42 +43,46 @@ fn cors() {
         }
     };
     compare("cors", BEHAVIOURS, setup, |proxy, seen| {
-        let mut ask = |name: &str, status, ask| seen.ask(proxy, name, status, &ask);
-        ask("a preflight", 200, preflight("/full", "https://a.test"));
-        ask("a preflight by regex", 200, preflight("/full", "https://c.test"));
-        ask(
-            "a preflight of another origin",
-            200,
-            preflight("/full", "https://evil.test"),
-        );
-        ask(
-            "a preflight that is not passed on",
-            200,
-            preflight("/strict", "https://evil.test"),
-        );
-        ask(
-            "OPTIONS that is no preflight",
-            200,
-            method("OPTIONS", "/full").with("origin", "https://a.test"),
-        );
-        ask(
-            "a request of an origin",
-            200,
-            get("/full").with("origin", "https://b.test"),
-        );
-        ask(
-            "a request of another origin",
-            200,
-            get("/full").with("origin", "https://evil.test"),
-        );
-        ask("a request without an origin", 200, get("/full"));
-        ask("any origin", 200, get("/any").with("origin", "https://evil.test"));
-        let own = get("/full").with("origin", "https://a.test");
-        ask(
-            "the upstream's own",
-            200,
-            own.script("200 access-control-allow-origin=x access-control-expose-headers=y"),
-        );
+        answers(proxy, seen);
         seen.add("statistics of cors", proxy.stats("http.front.cors", &[""]));
     });
+}
+
+fn answers(proxy: &Proxy, seen: &mut Seen) {
+    let mut ask = seen.asking(proxy);
+    ask("a preflight", 200, preflight("/full", "https://a.test"));
+    ask("a preflight by regex", 200, preflight("/full", "https://c.test"));
+    ask(
+        "a preflight of another origin",
+        200,
+        preflight("/full", "https://evil.test"),
+    );
+    ask(
+        "a preflight that is not passed on",
+        200,
+        preflight("/strict", "https://evil.test"),
+    );
+    ask(
+        "OPTIONS that is no preflight",
+        200,
+        method("OPTIONS", "/full").with("origin", "https://a.test"),
+    );
+    ask(
+        "a request of an origin",
+        200,
+        get("/full").with("origin", "https://b.test"),
+    );
+    ask(
+        "a request of another origin",
+        200,
+        get("/full").with("origin", "https://evil.test"),
+    );
+    ask("a request without an origin", 200, get("/full"));
+    ask("any origin", 200, get("/any").with("origin", "https://evil.test"));
+    let own = get("/full").with("origin", "https://a.test");
+    ask(
+        "the upstream's own",
+        200,
+        own.script("200 access-control-allow-origin=x access-control-expose-headers=y"),
+    );
 }

@@ -17,7 +17,7 @@ fn edge() {
         ..Setup::default()
     };
     compare("edge", BEHAVIOURS, setup, |proxy, seen| {
-        let mut ask = |name: &str, status, ask| seen.ask(proxy, name, status, &ask);
+        let mut ask = seen.asking(proxy);
         ask("a caller's address", 200, get("/"));
         ask(
             "addresses before it",

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Setup, cluster, compare, get, serve, table};
+use crate::support::{Proxy, Seen, Setup, cluster, compare, get, serve, table};
 
 pub(crate) const BEHAVIOURS: usize = 10;
 
@@ -38,27 +38,27 @@ fn faults() {
         }
     };
     compare("faults", BEHAVIOURS, setup, |proxy, seen| {
-        let mut ask = |name: &str, status, ask| seen.ask(proxy, name, status, &ask);
-        ask("aborted", 418, get("/abort"));
-        ask("never aborted or delayed", 200, get("/never"));
-        ask("no percentage", 200, get("/unsaid"));
-        for (name, status, path) in [("delayed", 200, "/delay"), ("delayed, then aborted", 503, "/both")] {
-            let began = Instant::now();
-            ask(name, status, get(path));
-            assert!(began.elapsed() >= Duration::from_millis(250), "{}: {name}", proxy.name);
-        }
-        ask(
-            "aborted with a gRPC status",
-            200,
-            get("/grpc").with("content-type", "application/grpc"),
-        );
-        ask("aborted with a gRPC status, and no gRPC", 200, get("/grpc"));
-        ask("a direct response aborted", 418, get("/direct"));
+        answers(proxy, seen);
         seen.add("statistics of faults", proxy.stats("http.front.fault", &[""]));
         let answers = proxy.ask_often("/half", 800);
         let aborted = answers.iter().filter(|a| a.status == 418).count();
         seen.about("half aborted", proxy, aborted, 400, 80);
     });
+}
+
+fn answers(proxy: &Proxy, seen: &mut Seen) {
+    let mut ask = seen.asking(proxy);
+    ask("aborted", 418, get("/abort"));
+    ask("never aborted or delayed", 200, get("/never"));
+    ask("no percentage", 200, get("/unsaid"));
+    for (name, status, path) in [("delayed", 200, "/delay"), ("delayed, then aborted", 503, "/both")] {
+        let began = Instant::now();
+        ask(name, status, get(path));
+        assert!(began.elapsed() >= Duration::from_millis(250), "{}: {name}", proxy.name);
+    }
+    ask("aborted with a gRPC status", 200, get("/grpc").grpc());
+    ask("aborted with a gRPC status, and no gRPC", 200, get("/grpc"));
+    ask("a direct response aborted", 418, get("/direct"));
 }
 
 const RESPONSE: &str = "response_headers_to_add: [{header: {key: x-host, value: \"yes\"}}]\n";

@@ -87,7 +87,7 @@ fn header_operations() {
         ..Setup::default()
     };
     compare("headers", BEHAVIOURS, setup, |proxy, seen| {
-        let mut ask = |name: &str, status, ask| seen.ask(proxy, name, status, &ask);
+        let mut ask = seen.asking(proxy);
         let changed = get("/changed").with("x-secret", "s").with("x-added", "old");
         ask(
             "overwritten and removed",

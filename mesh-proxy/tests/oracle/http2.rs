@@ -13,13 +13,14 @@ const ROUTES: &str = r#"
 
 #[test]
 fn http2() {
-    let setup = || Setup {
-        table: table("", ROUTES),
-        clusters: vec![
-            cluster("there", "", &[serve("there")]),
-            cluster("refused", "", &[refusing()]),
-        ],
-        ..Setup::default()
+    let setup = || {
+        Setup::of(
+            table("", ROUTES),
+            vec![
+                cluster("there", "", &[serve("there")]),
+                cluster("refused", "", &[refusing()]),
+            ],
+        )
     };
     compare("http2", BEHAVIOURS, setup, |proxy, seen| {
         for (name, ask) in [
@@ -31,12 +32,7 @@ fn http2() {
             ("a redirect", get("/moved")),
             ("a direct response", get("/direct")),
             ("no route", get("/lost")),
-            (
-                "gRPC refused",
-                post("/refused", "")
-                    .with("content-type", "application/grpc")
-                    .with("te", "trailers"),
-            ),
+            ("gRPC refused", post("/refused", "").grpc().with("te", "trailers")),
         ] {
             let mut lines = proxy.ask_http2(&ask).lines();
             lines.extend(ask.attempts());

@@ -7,6 +7,7 @@
 mod access_log;
 mod balancing;
 mod breakers;
+mod callers;
 mod cors;
 mod edge;
 mod faults;
@@ -30,6 +31,7 @@ mod upgrades;
 const BEHAVIOURS: usize = access_log::BEHAVIOURS
     + balancing::BEHAVIOURS
     + breakers::BEHAVIOURS
+    + callers::BEHAVIOURS
     + cors::BEHAVIOURS
     + edge::BEHAVIOURS
     + faults::BEHAVIOURS

@@ -14,15 +14,16 @@ const ROUTES: &str = r#"
 
 #[test]
 fn mirrors() {
-    let setup = || Setup {
-        table: table("", ROUTES),
-        clusters: vec![
-            cluster("there", "", &[serve("there")]),
-            cluster("shadow", "", &[serve("shadow")]),
-            cluster("other", "", &[serve("other")]),
-            cluster("refused", "", &[refusing()]),
-        ],
-        ..Setup::default()
+    let setup = || {
+        Setup::of(
+            table("", ROUTES),
+            vec![
+                cluster("there", "", &[serve("there")]),
+                cluster("shadow", "", &[serve("shadow")]),
+                cluster("other", "", &[serve("other")]),
+                cluster("refused", "", &[refusing()]),
+            ],
+        )
     };
     compare("mirrors", BEHAVIOURS, setup, |proxy, seen| {
         ask(proxy, seen, "mirrored", &get("/all?q=1").host("shop.test:8080"), 2);

@@ -48,9 +48,9 @@ const CONNECTIONS: [&str; 7] = [
 
 fn setup() -> Setup {
     let (a, b, c) = (serve("a"), serve("b"), serve("c"));
-    Setup {
-        table: table(HOST, &ROUTES.replace("BACK_OFF", BACK_OFF).replace("HOSTS", HOSTS)),
-        clusters: vec![
+    Setup::of(
+        table(HOST, &ROUTES.replace("BACK_OFF", BACK_OFF).replace("HOSTS", HOSTS)),
+        vec![
             cluster("there", "", &[a]),
             cluster("refused", "", &[refusing()]),
             cluster("counted", "", &[a]),
@@ -58,8 +58,7 @@ fn setup() -> Setup {
             cluster("mixed", "", &[refusing(), refusing(), a]),
             cluster("others", "", &[a, b, c]),
         ],
-        ..Setup::default()
-    }
+    )
 }
 
 #[test]
@@ -80,7 +79,7 @@ fn retries() {
 }
 
 fn conditions(proxy: &Proxy, seen: &mut Seen) {
-    let mut ask = |name: &str, status, ask| seen.ask(proxy, name, status, &ask);
+    let mut ask = seen.asking(proxy);
     ask("5xx twice, then well", 200, get("/5xx").script("500;500;200"));
     ask("5xx for ever", 501, get("/5xx").script("501"));
     ask("5xx covers resets", 200, get("/5xx").script("close;200"));
@@ -117,7 +116,7 @@ fn conditions(proxy: &Proxy, seen: &mut Seen) {
         503,
         get("/5xx").script("503 x-envoy-ratelimited=true;200"),
     );
-    let grpc = || get("/grpc").with("content-type", "application/grpc");
+    let grpc = || get("/grpc").grpc();
     ask(
         "gRPC unavailable",
         200,
@@ -140,7 +139,7 @@ fn conditions(proxy: &Proxy, seen: &mut Seen) {
 }
 
 fn bodies(proxy: &Proxy, seen: &mut Seen) {
-    let mut ask = |name: &str, status, ask| seen.ask(proxy, name, status, &ask);
+    let mut ask = seen.asking(proxy);
     ask("a body again", 200, post("/5xx", "hello").script("503;200"));
     ask(
         "a body in chunks again",

@@ -36,16 +36,17 @@ const ROUTES: &str = r#"
 
 #[test]
 fn rewrites_and_redirects() {
-    let setup = || Setup {
-        table: table("", ROUTES),
-        clusters: vec![
-            cluster("there", "", &[serve("there")]),
-            cluster("named", "", &[serve("named")]).replace("{endpoint: {", "{endpoint: {hostname: named.test, "),
-        ],
-        ..Setup::default()
+    let setup = || {
+        Setup::of(
+            table("", ROUTES),
+            vec![
+                cluster("there", "", &[serve("there")]),
+                cluster("named", "", &[serve("named")]).replace("{endpoint: {", "{endpoint: {hostname: named.test, "),
+            ],
+        )
     };
     compare("rewrites", BEHAVIOURS, setup, |proxy, seen| {
-        let mut ask = |name: &str, status, ask| seen.ask(proxy, name, status, &ask);
+        let mut ask = seen.asking(proxy);
         ask("a prefix that ends in a slash", 200, get("/api/v1/users?id=1"));
         ask("a prefix within a word", 200, get("/apiary"));
         ask("a prefix that is all of the path", 200, get("/api"));

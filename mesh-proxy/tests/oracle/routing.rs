@@ -1,6 +1,6 @@
 //! Which route a request takes.
 
-use crate::support::{Setup, cluster, compare, get, serve};
+use crate::support::{Setup, cluster, compare, get, method, serve};
 
 pub(crate) const BEHAVIOURS: usize = 42;
 
@@ -64,7 +64,7 @@ fn routing() {
         ..Setup::default()
     };
     compare("routing", BEHAVIOURS, setup, |proxy, seen| {
-        let mut ask = |name: &str, status, ask| seen.ask(proxy, name, status, &ask);
+        let mut ask = seen.asking(proxy);
         ask("an exact path", 418, get("/exact"));
         ask("an exact path with a query", 418, get("/exact?query=1"));
         ask("an exact path in another case", 404, get("/Exact"));
@@ -90,7 +90,7 @@ fn routing() {
             200,
             get("/by/path?v=3").with("x-kind", "silver"),
         );
-        ask("a method", 405, crate::support::method("DELETE", "/by"));
+        ask("a method", 405, method("DELETE", "/by"));
         ask("an authority", 210, get("/by").host("very.special.test"));
         ask("a query parameter that is there", 211, get("/by?a=b&here"));
         ask("a query parameter by regex", 212, get("/by?r=aaa"));
@@ -117,7 +117,7 @@ fn routing() {
         ask("an inverted header that is missing", 219, get("/without"));
         ask("a header that must be missing", 220, get("/lacks"));
         ask("a normalised path", 200, get("/a/../by/./x"));
-        ask("HEAD", 200, crate::support::method("HEAD", "/by/head"));
+        ask("HEAD", 200, method("HEAD", "/by/head"));
         ask("no cluster of that name", 503, get("/gone"));
         ask("no cluster of that name, told so", 404, get("/gone404"));
         ask("a cluster by header", 200, get("/chosen").with("x-cluster", "there"));

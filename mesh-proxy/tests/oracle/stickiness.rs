@@ -1,6 +1,6 @@
 //! Consistent hashing: cookies, and the same endpoint as Envoy for the same request.
 
-use crate::support::{Setup, cluster, compare, endpoints, get, table};
+use crate::support::{Setup, cluster, cluster_of, compare, endpoints, get, table};
 
 pub(crate) const BEHAVIOURS: usize = 10;
 
@@ -19,26 +19,27 @@ const ROUTES: &str = r#"
 fn stickiness() {
     // The addresses are what is hashed: both proxies have the same ones.
     let all = endpoints(5);
-    let setup = || Setup {
-        table: table("", ROUTES),
-        clusters: vec![
-            cluster("ring", "lb_policy: RING_HASH", &all),
-            cluster("maglev", "lb_policy: MAGLEV", &all),
-            crate::support::cluster_of(
-                "weighted",
-                "lb_policy: MAGLEV",
-                &[(
-                    "",
-                    &[
-                        (all[0], "load_balancing_weight: 1"),
-                        (all[1], "load_balancing_weight: 3"),
-                        (all[2], "load_balancing_weight: 2"),
-                    ],
-                )],
-            ),
-            cluster("plain", "", &all),
-        ],
-        ..Setup::default()
+    let setup = || {
+        Setup::of(
+            table("", ROUTES),
+            vec![
+                cluster("ring", "lb_policy: RING_HASH", &all),
+                cluster("maglev", "lb_policy: MAGLEV", &all),
+                cluster_of(
+                    "weighted",
+                    "lb_policy: MAGLEV",
+                    &[(
+                        "",
+                        &[
+                            (all[0], "load_balancing_weight: 1"),
+                            (all[1], "load_balancing_weight: 3"),
+                            (all[2], "load_balancing_weight: 2"),
+                        ],
+                    )],
+                ),
+                cluster("plain", "", &all),
+            ],
+        )
     };
     compare("stickiness", BEHAVIOURS, setup, |proxy, seen| {
         let cookie = proxy.ask(&get("/cookie"));

@@ -19,7 +19,7 @@ async fn connections_are_used_again() {
     let origin = Origin::named("up").await;
     let mesh = Mesh::to(&[origin.address], json!({})).await;
     for _ in 0..5 {
-        let mut client = Client::connect(mesh.address, Version::HTTP_11).await;
+        let mut client = mesh.client(Version::HTTP_11).await;
         for _ in 0..5 {
             assert_eq!(client.get("/").await.body, "up");
         }
@@ -30,7 +30,7 @@ async fn connections_are_used_again() {
         "common_http_protocol_options": {"max_requests_per_connection": 2}}));
     let mesh = Mesh::to(&[origin.address], limited).await;
     let before = origin.connections();
-    let mut client = Client::connect(mesh.address, Version::HTTP_11).await;
+    let mut client = mesh.client(Version::HTTP_11).await;
     for _ in 0..6 {
         assert_eq!(client.get("/").await.body, "up");
     }
@@ -41,16 +41,7 @@ async fn connections_are_used_again() {
 async fn http2_requests_share_a_connection() {
     let origin = slow(Duration::from_millis(50)).await;
     let mesh = Mesh::to(&[origin.address], http2_upstream()).await;
-    let mut tasks = Vec::new();
-    for _ in 0..20 {
-        let address = mesh.address;
-        tasks.push(tokio::spawn(async move {
-            Client::connect(address, Version::HTTP_11).await.get("/").await.status
-        }));
-    }
-    for task in tasks {
-        assert_eq!(task.await.expect("a task"), 200);
-    }
+    all_answered((0..20).map(|_| mesh.asking("/")).collect::<Vec<_>>()).await;
     assert_eq!(origin.connections(), 1);
 }
 
@@ -78,7 +69,7 @@ async fn an_upstream_that_answers_no_ping_is_left() {
     let options = protocol(json!({"explicit_http_config": {"http2_protocol_options": {
         "connection_keepalive": {"interval": "0.05s", "timeout": "0.05s"}}}}));
     let mesh = Mesh::to(&[socket.local_addr().expect("bound")], options).await;
-    let asking = tokio::spawn(async move { Client::connect(mesh.address, Version::HTTP_11).await.get("/").await });
+    let asking = mesh.asking("/");
     let (mut stream, _) = soon("a connection", socket.accept()).await.expect("connected");
     let mut preface = [0; PREFACE.len()];
     soon("the preface", stream.read_exact(&mut preface))
@@ -104,7 +95,7 @@ async fn a_connection_that_names_its_caller_serves_nobody_else() {
     let mesh = Mesh::to(&[socket.local_addr().expect("bound")], options).await;
     let mut headers = Vec::new();
     for _ in 0..2 {
-        let mut client = Client::connect(mesh.address, Version::HTTP_11).await;
+        let mut client = mesh.client(Version::HTTP_11).await;
         let answers = tokio::spawn(async move { (client.get("/").await.status, client.get("/").await.status) });
         let (stream, _) = soon("a connection", socket.accept()).await.expect("connected");
         let mut stream = BufReader::new(stream);
@@ -137,16 +128,11 @@ async fn idle_connections_are_let_go() {
     let extra = protocol(json!({"explicit_http_config": {"http_protocol_options": {}},
         "common_http_protocol_options": {"idle_timeout": "0.1s"}}));
     let mesh = Mesh::to(&[origin.address], extra).await;
-    assert_eq!(
-        Client::connect(mesh.address, Version::HTTP_11)
-            .await
-            .get("/")
-            .await
-            .body,
-        "up"
-    );
-    let active = mesh.proxy.shared.stats.gauge("cluster.up.upstream_cx_active");
-    eventually("the connection is closed", || active.get() == 0).await;
+    assert_eq!(mesh.get("/").await.body, "up");
+    eventually("the connection is closed", || {
+        mesh.gauge("cluster.up.upstream_cx_active") == 0
+    })
+    .await;
 }
 
 /// Answers one request on each connection, and closes it upon the second.
@@ -183,7 +169,7 @@ async fn closing(answer: &'static [u8]) -> (std::net::SocketAddr, Arc<AtomicUsiz
 async fn a_dead_connection_is_replaced_unless_that_could_act_twice() {
     let (address, requests) = closing(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
     let mesh = Mesh::to(&[address], json!({})).await;
-    let mut client = Client::connect(mesh.address, Version::HTTP_11).await;
+    let mut client = mesh.client(Version::HTTP_11).await;
     for _ in 0..5 {
         let seen = client.get("/").await;
         assert_eq!((seen.status, seen.body.as_str()), (200, "ok"));
@@ -216,11 +202,10 @@ async fn a_connection_that_is_closed_while_idle_costs_nothing() {
         }
     });
     let mesh = Mesh::to(&[address], json!({})).await;
-    let mut client = Client::connect(mesh.address, Version::HTTP_11).await;
+    let mut client = mesh.client(Version::HTTP_11).await;
     for _ in 0..20 {
         assert_eq!(client.seen(post("/", "act")).await.status, 200);
-        let active = mesh.proxy.shared.stats.gauge("cluster.up.upstream_cx_active");
-        eventually("the end is seen", || active.get() == 0).await;
+        eventually("the end is seen", || mesh.gauge("cluster.up.upstream_cx_active") == 0).await;
     }
 }
 
@@ -235,7 +220,7 @@ async fn garbage_from_an_upstream() {
     ] {
         let (address, _) = raw_origin(garbage).await;
         let mesh = Mesh::to(&[address], json!({})).await;
-        let mut client = Client::connect(mesh.address, Version::HTTP_11).await;
+        let mut client = mesh.client(Version::HTTP_11).await;
         let seen = client.get("/").await;
         assert_eq!(seen.status, 502, "{:?}: {seen:?}", String::from_utf8_lossy(garbage));
     }
@@ -246,7 +231,7 @@ async fn a_response_that_breaks_off_is_not_ended_well() {
     let (address, _) = closing(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart").await;
     let mesh = Mesh::to(&[address], json!({})).await;
     for version in [Version::HTTP_11, Version::HTTP_2] {
-        let mut client = Client::connect(mesh.address, version).await;
+        let mut client = mesh.client(version).await;
         let mut response = client.send(get("/")).await.expect("a head");
         assert_eq!(response.status(), 200);
         let mut ended = None;
@@ -271,19 +256,45 @@ async fn a_response_that_breaks_off_is_not_ended_well() {
 #[tokio::test]
 async fn callers_that_go_away_leave_nothing_behind() {
     let origin = slow(Duration::from_secs(60)).await;
-    for extra in [json!({}), http2_upstream()] {
+    let versions = [Version::HTTP_11, Version::HTTP_2];
+    let upstreams = || [json!({}), http2_upstream()];
+    for (version, extra) in versions.into_iter().flat_map(|v| upstreams().map(|u| (v, u))) {
         let mesh = Mesh::to(&[origin.address], extra).await;
-        let mut client = Client::connect(mesh.address, Version::HTTP_2).await;
+        let mut client = mesh.client(version).await;
         let pending = tokio::time::timeout(Duration::from_millis(100), client.get("/")).await;
         assert!(pending.is_err());
         drop(client);
-        let active = mesh.proxy.shared.stats.gauge("cluster.up.upstream_rq_active");
-        eventually("the request is gone", || active.get() == 0).await;
+        eventually("the request is gone", || {
+            mesh.gauge("cluster.up.upstream_rq_active") == 0
+        })
+        .await;
         eventually("the books are closed", || {
             mesh.http_counter("downstream_rq_rx_reset") == 1
         })
         .await;
+        eventually("the connection is known to have ended", || {
+            mesh.http_counter("downstream_cx_destroy_remote") == 1
+        })
+        .await;
     }
+}
+
+#[tokio::test]
+async fn callers_that_close_their_side_wait_for_nothing() {
+    let origin = slow(Duration::from_secs(60)).await;
+    let mesh = Mesh::to(&[origin.address], json!({})).await;
+    for part in ["Content-Length: 0\r\n\r\n", "Content-Length: 9\r\n\r\npart"] {
+        let request = format!("POST / HTTP/1.1\r\nHost: h\r\n{part}");
+        assert_eq!(raw(mesh.address, request.as_bytes(), true).await, "");
+    }
+    eventually("the requests are gone", || {
+        mesh.gauge("cluster.up.upstream_rq_active") == 0 && mesh.http_counter("downstream_cx_destroy") == 2
+    })
+    .await;
+    for name in ["downstream_rq_rx_reset", "downstream_cx_destroy_remote_active_rq"] {
+        assert_eq!(mesh.http_counter(name), 2, "{name}");
+    }
+    assert_eq!(mesh.http_counter("downstream_rq_completed"), 0);
 }
 
 #[tokio::test]

@@ -24,19 +24,12 @@ fn listed(mesh: &Mesh, name: &str) -> Option<i64> {
     }
 }
 
-async fn ask(address: std::net::SocketAddr) -> Seen {
-    Client::connect(address, Version::HTTP_11).await.get("/").await
-}
-
 #[tokio::test]
 async fn limits_answer_overflow() {
     let origin = slow(Duration::from_millis(300)).await;
     let limits = json!({"circuit_breakers": {"thresholds": [{"max_requests": 1}]}});
     let mesh = mesh(all_to("up"), origin.address, limits).await;
-    let (mut one, mut two) = (
-        Client::connect(mesh.address, Version::HTTP_11).await,
-        Client::connect(mesh.address, Version::HTTP_11).await,
-    );
+    let (mut one, mut two) = (mesh.client(Version::HTTP_11).await, mesh.client(Version::HTTP_11).await);
     let (a, b) = tokio::join!(one.get("/"), two.get("/"));
     let mut codes = [a.status, b.status];
     codes.sort_unstable();
@@ -52,16 +45,7 @@ async fn requests_wait_for_a_connection_where_those_are_limited() {
     let origin = slow(Duration::from_millis(50)).await;
     let limits = json!({"circuit_breakers": {"thresholds": [{"max_connections": 1, "max_pending_requests": 10}]}});
     let mesh = mesh(all_to("up"), origin.address, limits).await;
-    let mut tasks = Vec::new();
-    for _ in 0..5 {
-        let address = mesh.address;
-        tasks.push(tokio::spawn(async move {
-            Client::connect(address, Version::HTTP_11).await.get("/").await.status
-        }));
-    }
-    for task in tasks {
-        assert_eq!(task.await.expect("a task"), 200);
-    }
+    all_answered((0..5).map(|_| mesh.asking("/")).collect::<Vec<_>>()).await;
     assert_eq!(origin.connections(), 1);
 }
 
@@ -83,25 +67,23 @@ async fn requests_past_the_pending_are_refused_and_told_so() {
     let mesh = mesh(all_to("up"), origin.address, all_at_one(1)).await;
     assert_eq!(listed(&mesh, "circuit_breakers.default.rq_pending_open"), Some(0));
     assert_eq!(listed(&mesh, "circuit_breakers.default.remaining_rq"), Some(1));
-    let address = mesh.address;
-    let one = tokio::spawn(ask(address));
+    let one = mesh.asking("/");
     eventually("one is under way", || {
         listed(&mesh, "circuit_breakers.default.rq_open") == Some(1)
     })
     .await;
-    let two = tokio::spawn(ask(address));
+    let two = mesh.asking("/");
     eventually("one waits", || {
         listed(&mesh, "circuit_breakers.default.rq_pending_open") == Some(1)
     })
     .await;
     assert_eq!(listed(&mesh, "circuit_breakers.default.remaining_cx"), Some(0));
-    let three = ask(address).await;
+    let three = mesh.get("/").await;
     assert_eq!((three.status, three.header("x-envoy-overloaded")), (503, "true"));
     assert_eq!(mesh.cluster_counter("upstream_rq_pending_overflow"), 1);
     // Whoever waits has asked for a connection once; it is not counted again while it waits.
     assert_eq!(mesh.cluster_counter("upstream_cx_overflow"), 1);
-    assert_eq!(one.await.expect("a task").status, 200);
-    assert_eq!(two.await.expect("a task").status, 200);
+    all_answered([one, two]).await;
     assert_eq!(mesh.cluster_counter("upstream_rq_pending_total"), 2);
     assert_eq!(mesh.cluster_counter("upstream_rq_total"), 2);
 }
@@ -140,17 +122,14 @@ async fn those_who_give_up_do_not_block_the_line() {
     let origin = slow(Duration::from_millis(300)).await;
     let limits = thresholds(&json!({"max_connections": 1}));
     let mesh = mesh(all_to("up"), origin.address, limits).await;
-    let address = mesh.address;
-    let one = tokio::spawn(ask(address));
-    let active = mesh.proxy.shared.stats.gauge("cluster.up.upstream_rq_active");
-    eventually("one is under way", || active.get() == 1).await;
-    let two = tokio::spawn(ask(address));
+    let one = mesh.asking("/");
+    eventually("one is under way", || mesh.gauge("cluster.up.upstream_rq_active") == 1).await;
+    let two = mesh.asking("/");
     eventually("one waits", || mesh.cluster_counter("upstream_cx_overflow") == 1).await;
-    let three = tokio::spawn(ask(address));
+    let three = mesh.asking("/");
     eventually("another waits", || mesh.cluster_counter("upstream_cx_overflow") == 2).await;
     two.abort();
-    assert_eq!(one.await.expect("a task").status, 200);
-    assert_eq!(three.await.expect("a task").status, 200);
+    all_answered([one, three]).await;
     assert_eq!(origin.connections(), 1);
 }
 
@@ -161,10 +140,7 @@ async fn streams_wait_where_connections_are_limited() {
     let options = protocol(json!({"explicit_http_config": {"http2_protocol_options": {"max_concurrent_streams": 2}}}));
     limits["typed_extension_protocol_options"] = options["typed_extension_protocol_options"].clone();
     let mesh = mesh(all_to("up"), origin.address, limits).await;
-    let tasks: Vec<_> = (0..10).map(|_| tokio::spawn(ask(mesh.address))).collect();
-    for task in tasks {
-        assert_eq!(task.await.expect("a task").status, 200);
-    }
+    all_answered((0..10).map(|_| mesh.asking("/")).collect::<Vec<_>>()).await;
     assert_eq!(origin.connections(), 1);
     let overflow = mesh.cluster_counter("upstream_cx_overflow");
     assert!(
@@ -188,7 +164,7 @@ async fn a_budget_stands_in_place_of_the_number_of_retries() {
     };
     for (percent, least, refused) in [(0, 0, 20), (100, 0, 0)] {
         let mesh = mesh(routes.clone(), origin.address, budget(percent, least)).await;
-        let tasks: Vec<_> = (0..20).map(|_| tokio::spawn(ask(mesh.address))).collect();
+        let tasks: Vec<_> = (0..20).map(|_| mesh.asking("/")).collect();
         for task in tasks {
             assert_eq!(task.await.expect("a task").status, 503);
         }

@@ -240,8 +240,26 @@ async fn grpc_callers_set_their_own_timeout() {
     let seen = client.seen(request).await;
     assert_eq!(
         (seen.header("grpc-status"), seen.header("grpc-message")),
-        ("14", "upstream request timeout")
+        ("4", "downstream duration timeout")
     );
+    assert_eq!(mesh.http_counter("downstream_rq_max_duration_reached"), 1);
+}
+
+#[tokio::test]
+async fn a_deadline_covers_the_response() {
+    let (origin, _) = raw_origin(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart").await;
+    let routes = json!([{"match": {"prefix": "/"}, "route": {"cluster": "up",
+        "max_stream_duration": {"grpc_timeout_header_max": "1s"}}}]);
+    let mesh = mesh(routes, origin, json!({})).await;
+    let request = b"GET / HTTP/1.1\r\nHost: h\r\ngrpc-timeout: 9S\r\n\r\n";
+    let answer = raw(mesh.address, request, false).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\npart"),
+        "{answer}"
+    );
+    for name in ["max_duration_reached", "tx_reset", "rx_reset", "completed"] {
+        assert_eq!(mesh.http_counter(&format!("downstream_rq_{name}")), 1, "{name}");
+    }
 }
 
 #[tokio::test]

@@ -40,12 +40,16 @@ pub(super) fn forward(value: &route::RouteAction) -> Result<Forward> {
             Invalid::new("not implemented, except 0 for no limit").under("max_stream_duration.max_stream_duration")
         );
     }
+    // As in Envoy, a route with `max_stream_duration` knows no other limit of the whole request.
     #[allow(deprecated)]
-    let max_grpc_timeout = value
-        .max_stream_duration
-        .as_ref()
-        .and_then(|m| m.grpc_timeout_header_max.as_ref())
-        .or(value.max_grpc_timeout.as_ref());
+    let (timeout, max_grpc_timeout, grpc_timeout_header_max) = match &value.max_stream_duration {
+        Some(longest) => (None, None, duration(longest.grpc_timeout_header_max.as_ref())),
+        None => (
+            limit(value.timeout.as_ref(), TIMEOUT),
+            duration(value.max_grpc_timeout.as_ref()),
+            None,
+        ),
+    };
     let retry = value
         .retry_policy
         .as_ref()
@@ -63,9 +67,10 @@ pub(super) fn forward(value: &route::RouteAction) -> Result<Forward> {
             .transpose()
             .at("regex_rewrite")?,
         host_rewrite: host_rewrite(value)?,
-        timeout: limit(value.timeout.as_ref(), TIMEOUT),
+        timeout,
         idle_timeout: duration(value.idle_timeout.as_ref()),
-        max_grpc_timeout: duration(max_grpc_timeout),
+        max_grpc_timeout,
+        grpc_timeout_header_max,
         retry: retry.map(Into::into),
         mirrors: each(&value.request_mirror_policies, "request_mirror_policies", mirror)?,
         hash_policy: each(&value.hash_policy, "hash_policy", hash_policy)?,

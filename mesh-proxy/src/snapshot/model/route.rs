@@ -256,8 +256,11 @@ pub struct Forward {
     pub timeout: Option<Duration>,
     /// `idle_timeout` of the stream; `Some(ZERO)` switches the manager's off.
     pub idle_timeout: Option<Duration>,
-    /// `max_stream_duration.grpc_timeout_header_max` (or `max_grpc_timeout`): honour `grpc-timeout` up to this; `Some(ZERO)` is without limit.
+    /// `max_grpc_timeout`: honour `grpc-timeout` of gRPC calls up to this, in place of `timeout`; `Some(ZERO)` is without limit.
     pub max_grpc_timeout: Option<Duration>,
+    /// `max_stream_duration.grpc_timeout_header_max`: honour `grpc-timeout` of any request up to this, for the whole stream;
+    /// `Some(ZERO)` is without limit.
+    pub grpc_timeout_header_max: Option<Duration>,
     /// `retry_policy`.
     pub retry: Option<Arc<RetryPolicy>>,
     /// `request_mirror_policies`.

@@ -13,6 +13,18 @@ pub struct HttpStats {
     pub downstream_cx_http1_total: Counter,
     /// `downstream_cx_http2_total`
     pub downstream_cx_http2_total: Counter,
+    /// `downstream_cx_destroy`
+    pub downstream_cx_destroy: Counter,
+    /// `downstream_cx_destroy_remote`: ended by the caller.
+    pub downstream_cx_destroy_remote: Counter,
+    /// `downstream_cx_destroy_local`: ended by this proxy.
+    pub downstream_cx_destroy_local: Counter,
+    /// `downstream_cx_destroy_active_rq`: ended with streams open.
+    pub downstream_cx_destroy_active_rq: Counter,
+    /// `downstream_cx_destroy_remote_active_rq`
+    pub downstream_cx_destroy_remote_active_rq: Counter,
+    /// `downstream_cx_destroy_local_active_rq`
+    pub downstream_cx_destroy_local_active_rq: Counter,
     /// `downstream_cx_protocol_error`
     pub downstream_cx_protocol_error: Counter,
     /// `downstream_cx_idle_timeout`
@@ -33,6 +45,8 @@ pub struct HttpStats {
     pub downstream_rq_header_timeout: Counter,
     /// `downstream_rq_idle_timeout`
     pub downstream_rq_idle_timeout: Counter,
+    /// `downstream_rq_max_duration_reached`
+    pub downstream_rq_max_duration_reached: Counter,
     /// `downstream_rq_rx_reset`
     pub downstream_rq_rx_reset: Counter,
     /// `downstream_rq_tx_reset`
@@ -72,6 +86,12 @@ impl HttpStats {
             downstream_cx_active: gauge("downstream_cx_active"),
             downstream_cx_http1_total: counter("downstream_cx_http1_total"),
             downstream_cx_http2_total: counter("downstream_cx_http2_total"),
+            downstream_cx_destroy: counter("downstream_cx_destroy"),
+            downstream_cx_destroy_remote: counter("downstream_cx_destroy_remote"),
+            downstream_cx_destroy_local: counter("downstream_cx_destroy_local"),
+            downstream_cx_destroy_active_rq: counter("downstream_cx_destroy_active_rq"),
+            downstream_cx_destroy_remote_active_rq: counter("downstream_cx_destroy_remote_active_rq"),
+            downstream_cx_destroy_local_active_rq: counter("downstream_cx_destroy_local_active_rq"),
             downstream_cx_protocol_error: counter("downstream_cx_protocol_error"),
             downstream_cx_idle_timeout: counter("downstream_cx_idle_timeout"),
             downstream_cx_drain_close: counter("downstream_cx_drain_close"),
@@ -82,6 +102,7 @@ impl HttpStats {
             downstream_rq_timeout: counter("downstream_rq_timeout"),
             downstream_rq_header_timeout: counter("downstream_rq_header_timeout"),
             downstream_rq_idle_timeout: counter("downstream_rq_idle_timeout"),
+            downstream_rq_max_duration_reached: counter("downstream_rq_max_duration_reached"),
             downstream_rq_rx_reset: counter("downstream_rq_rx_reset"),
             downstream_rq_tx_reset: counter("downstream_rq_tx_reset"),
             downstream_rq_xx: ["1xx", "2xx", "3xx", "4xx", "5xx"].map(|c| counter(&format!("downstream_rq_{c}"))),

@@ -1,11 +1,12 @@
 //! Requests, and their answers as far as they can be compared.
 
-use std::io::{BufRead, BufReader, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use super::upstream::{attempts, release};
+use super::upstream::{attempts, is_given_up, release};
 use super::{LIMIT, wait_for};
 
 /// A request. Upstreams know it by a number that it carries.
@@ -53,6 +54,11 @@ impl Ask {
         self
     }
 
+    /// Makes it a gRPC call by its content type.
+    pub(crate) fn grpc(self) -> Self {
+        self.with("content-type", "application/grpc")
+    }
+
     /// What the upstream does at each attempt, see [`super::upstream`].
     pub(crate) fn script(self, script: &str) -> Self {
         self.with("x-do", script)
@@ -82,6 +88,14 @@ impl Ask {
         wait_for(
             || attempts(self.number).len() >= count,
             || format!("{count} attempts never come: {:?}", attempts(self.number)),
+        );
+    }
+
+    /// Waits until the proxy has given it up, with an upstream that is `silent` or has to `stay`.
+    pub(crate) fn wait_given_up(&self) {
+        wait_for(
+            || is_given_up(self.number),
+            || format!("the proxy does not give up {self:?}"),
         );
     }
 
@@ -155,6 +169,37 @@ impl Held {
         release(self.number);
         self.answer.join().expect("an answer")
     }
+}
+
+/// How a caller leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leave {
+    /// It closes its connection.
+    Close,
+    /// It resets its connection; by HTTP/2 the stream alone.
+    Reset,
+    /// It closes its side of the connection, and reads on.
+    Half,
+}
+
+/// Sends a text over a connection of its own, and leaves when it is time. What is read after that comes back.
+pub(crate) fn leave(to: SocketAddr, text: &str, how: Leave, time: impl FnOnce(&TcpStream)) -> String {
+    let mut stream = connect(to);
+    stream.write_all(text.as_bytes()).expect("sent");
+    time(&stream);
+    let mut rest = String::new();
+    match how {
+        Leave::Close => {}
+        Leave::Reset => {
+            let socket = socket2::SockRef::from(&stream);
+            socket.set_linger(Some(Duration::ZERO)).expect("a socket");
+        }
+        Leave::Half => {
+            stream.shutdown(Shutdown::Write).expect("a connection");
+            let _ = stream.read_to_string(&mut rest);
+        }
+    }
+    rest
 }
 
 /// An answer. The reason is not looked at, as HTTP/1.1 leaves it open.

@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use h2::client::SendRequest;
 use http::Request;
 use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
 
 use super::LIMIT;
-use super::client::{Answer, Ask};
+use super::client::{Answer, Ask, Leave};
 
 /// One request on a connection of its own.
 pub(super) fn send(ask: &Ask, to: SocketAddr) -> Answer {
@@ -20,18 +22,74 @@ pub(super) fn send(ask: &Ask, to: SocketAddr) -> Answer {
     answer.unwrap_or_else(|e| panic!("no answer: {e}: {ask:?}"))
 }
 
-async fn exchange(ask: &Ask, to: SocketAddr) -> Result<Answer, h2::Error> {
-    let stream = TcpStream::connect(to).await.expect("a connection");
-    let (client, connection) = h2::client::handshake(stream).await?;
-    let driving = tokio::spawn(connection);
-    let mut client = client.ready().await?;
+/// Sends a request, with a body only the beginning of it, reads the beginning of the answer where it is to, and leaves when
+/// it is time. A connection of which only a stream was reset lasts as long as the value.
+pub(crate) fn leave(to: SocketAddr, ask: &Ask, how: Leave, answered: bool, time: impl FnOnce()) -> Left {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let leaving = async {
+        let (mut client, driving) = connect(to).await?;
+        let (response, mut sending) = client.send_request(request(ask), ask.body.is_none())?;
+        if let Some(body) = &ask.body {
+            sending.send_data(Bytes::from(body.clone()), false)?;
+        }
+        let reading = if answered {
+            let mut body = response.await?.into_body();
+            body.data().await.expect("a beginning")?;
+            None
+        } else {
+            Some(response)
+        };
+        time();
+        match how {
+            Leave::Close | Leave::Half => {
+                driving.abort();
+                // No stream is let go before the connection is, as that would reset it.
+                let _ = driving.await;
+            }
+            Leave::Reset => sending.send_reset(h2::Reason::CANCEL),
+        }
+        drop(reading);
+        Ok::<_, h2::Error>(client)
+    };
+    let client = runtime.block_on(async { tokio::time::timeout(LIMIT, leaving).await });
+    let client = client.expect("in time").unwrap_or_else(|e| panic!("{e}: {ask:?}"));
+    Left {
+        _client: client,
+        _runtime: runtime,
+    }
+}
+
+/// A connection that a stream was left on.
+pub(crate) struct Left {
+    _client: SendRequest<Bytes>,
+    _runtime: Runtime,
+}
+
+fn request(ask: &Ask) -> Request<()> {
     let uri = format!("http://{}{}", ask.host, ask.path);
     let mut request = Request::builder().method(ask.method.as_str()).uri(uri);
     for (name, value) in &ask.headers {
         request = request.header(name, value);
     }
-    let request = request.header("x-case", ask.number).body(()).expect("a request");
-    let (response, mut sending) = client.send_request(request, ask.body.is_none())?;
+    request.header("x-case", ask.number).body(()).expect("a request")
+}
+
+type Driving = tokio::task::JoinHandle<Result<(), h2::Error>>;
+
+async fn connect(to: SocketAddr) -> Result<(SendRequest<Bytes>, Driving), h2::Error> {
+    let stream = TcpStream::connect(to).await.expect("a connection");
+    let (client, connection) = h2::client::handshake(stream).await?;
+    let driving = tokio::spawn(connection);
+    Ok((client.ready().await?, driving))
+}
+
+async fn exchange(ask: &Ask, to: SocketAddr) -> Result<Answer, h2::Error> {
+    let (mut client, driving) = connect(to).await?;
+    let (response, mut sending) = client.send_request(request(ask), ask.body.is_none())?;
     if let Some(body) = &ask.body {
         sending.send_data(Bytes::from(body.clone()), true)?;
     }

@@ -11,8 +11,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-pub(crate) use client::{Answer, Ask, Held, get, method, post};
-pub(crate) use proxy::{Proxy, Setup, cluster, cluster_of, table};
+pub(crate) use client::{Answer, Ask, Held, Leave, get, leave, method, post};
+pub(crate) use http2::leave as leave_http2;
+pub(crate) use proxy::{Proxy, Setup, access_log, cluster, cluster_of, table};
 pub(crate) use upstream::{refusing, serve};
 
 /// How long anything may take.
@@ -112,6 +113,11 @@ impl Seen {
         lines.extend(ask.attempts());
         self.add(name, lines);
         answer
+    }
+
+    /// [`Seen::ask`] with this proxy.
+    pub(crate) fn asking<'a>(&'a mut self, proxy: &'a Proxy) -> impl FnMut(&str, u16, Ask) -> Answer + 'a {
+        move |name, status, ask| self.ask(proxy, name, status, &ask)
     }
 
     /// A number that is a matter of chance, near the one that is expected of both.

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use parking_lot::Mutex;
 
 use super::client::{self, Answer, Ask, Held, exchange};
-use super::{http2, wait_for};
+use super::{http2, serve, wait_for};
 
 /// What a bootstrap has beside what all have: a listener `front` with a connection manager. Everything is YAML, to be
 /// indented; lists begin with `- `. `TCP_PORT_0` to `TCP_PORT_2` and `LOG_FILE` stand for [`Proxy::tcp`] and [`Proxy::log`].
@@ -24,6 +24,15 @@ pub(crate) struct Setup {
     pub(crate) listeners: String,
     /// See [`cluster`].
     pub(crate) clusters: Vec<String>,
+}
+
+/// An access log at `LOG_FILE` with lines of this format, for [`Setup::manager`].
+pub(crate) fn access_log(format: &str) -> String {
+    let kind = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog";
+    format!(
+        "access_log:\n- name: text\n  typed_config:\n    \"@type\": {kind}\n    path: LOG_FILE\n    \
+         log_format: {{text_format_source: {{inline_string: \"{format}\\n\"}}}}\n"
+    )
 }
 
 /// A route table with one virtual host for everything, with these routes and more fields.
@@ -78,6 +87,20 @@ pub(crate) fn cluster_of(name: &str, more: &str, groups: &[(&str, &[(SocketAddr,
 }
 
 impl Setup {
+    /// A route table and clusters, and all else at its default.
+    pub(crate) fn of(table: String, clusters: Vec<String>) -> Self {
+        Setup {
+            table,
+            clusters,
+            ..Setup::default()
+        }
+    }
+
+    /// Routes to a cluster `there` with one endpoint.
+    pub(crate) fn there(routes: &str) -> Self {
+        Setup::of(table("", routes), vec![cluster("there", "", &[serve("there")])])
+    }
+
     fn bootstrap(&self, front: u16, admin: u16) -> String {
         let manager =
             "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
@@ -238,6 +261,16 @@ impl Proxy {
             || page().lines().any(|l| l == line),
             || format!("{}: {line} never comes: {}", self.name, page()),
         );
+    }
+
+    /// The access log, once it has so many lines. Envoy writes it every ten seconds.
+    pub(crate) fn logged(&self, lines: usize) -> String {
+        let read = || std::fs::read_to_string(&self.log).unwrap_or_default();
+        wait_for(
+            || read().lines().count() >= lines,
+            || format!("{}: {lines} lines never come: {}", self.name, read()),
+        );
+        read()
     }
 
     /// `health_flags` of endpoints of a cluster.

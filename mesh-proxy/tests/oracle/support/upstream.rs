@@ -2,7 +2,8 @@
 //!
 //! A request's header `x-do` has a step for each attempt, between `;`; the last one stands for all that follow. Words of a step:
 //! a status, `name=value` for a header of the answer, `late:MS` to wait first, `close` to hang up without an answer, `silent`
-//! to say nothing as long as the proxy waits, `hold` to wait for [`release`], `cut` to hang up in the middle of the body.
+//! to say nothing as long as the proxy waits, `hold` to wait for [`release`], `cut` to hang up in the middle of the body, `stay`
+//! to stop there as long as the proxy waits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -28,6 +29,13 @@ static ATTEMPTS: Mutex<BTreeMap<usize, Vec<Attempt>>> = Mutex::new(BTreeMap::new
 
 pub(super) fn attempts(number: usize) -> Vec<Attempt> {
     ATTEMPTS.lock().get(&number).cloned().unwrap_or_default()
+}
+
+/// Requests that the proxy gave up while they were not answered wholly, by their numbers.
+static GIVEN_UP: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
+
+pub(super) fn is_given_up(number: usize) -> bool {
+    GIVEN_UP.lock().contains(&number)
 }
 
 /// Requests that need not be held any longer, by their numbers.
@@ -109,12 +117,12 @@ fn answer(stream: &TcpStream, endpoint: &str) -> Option<()> {
             || "nobody releases a request".to_owned(),
         );
     }
-    act(
-        stream,
-        endpoint,
-        step.trim_start_matches("hold"),
-        head.first()?.starts_with("HEAD "),
-    )
+    let bodiless = head.first()?.starts_with("HEAD ");
+    let done = act(stream, endpoint, step.trim_start_matches("hold"), bodiless);
+    if step.split_whitespace().any(|word| word == "silent" || word == "stay") {
+        GIVEN_UP.lock().extend(number);
+    }
+    done
 }
 
 /// Does what a step says.
@@ -122,7 +130,7 @@ fn act(mut stream: &TcpStream, endpoint: &str, step: &str, bodiless: bool) -> Op
     if step.trim() == "101" {
         return echo(stream);
     }
-    let (mut status, mut headers, mut cut) = (200, String::new(), false);
+    let (mut status, mut headers, mut cut, mut stay) = (200, String::new(), false, false);
     for word in step.split_whitespace() {
         if let Some((name, value)) = word.split_once('=') {
             headers += &format!("{name}: {value}\r\n");
@@ -136,6 +144,8 @@ fn act(mut stream: &TcpStream, endpoint: &str, step: &str, bodiless: bool) -> Op
             return None;
         } else if word == "cut" {
             cut = true;
+        } else if word == "stay" {
+            (cut, stay) = (true, true);
         } else {
             status = word.parse().expect("a status");
         }
@@ -151,7 +161,11 @@ fn act(mut stream: &TcpStream, endpoint: &str, step: &str, bodiless: bool) -> Op
     }
     let body = if bodiless { "" } else { &body };
     let text = format!("HTTP/1.1 {status} Said\r\nx-endpoint: {endpoint}\r\n{headers}\r\n{body}");
-    stream.write_all(text.as_bytes()).ok().filter(|()| !cut)
+    stream.write_all(text.as_bytes()).ok()?;
+    if stay {
+        let _ = stream.read(&mut [0]);
+    }
+    (!cut).then_some(())
 }
 
 /// Grants an upgrade and sends back what comes.
