@@ -1,0 +1,6 @@
+{{/* Everything that this chart installs. */}}
+{{- define "control.manifests" -}}
+{{- range list "serviceaccount" "rbac" "configmap" "injection" "service" "deployment" "scaling" "mutating" "validating" }}
+{{ include (printf "control.%s" .) $ }}
+{{- end }}
+{{- end -}}
