@@ -85,9 +85,9 @@ spec:
             - serve
             - --source=kubernetes
             {{- if has "IPv6" $pilot.ipFamilies }}
-            - --listen=::
+            - "--listen=::"
             {{- end }}
-            - --grpc-addr={{ $any }}:15010
+            - "--grpc-addr={{ $any }}:15010"
             - --san={{ $name }}.{{ .Release.Namespace }}.svc
             - --san={{ $name }}.{{ .Release.Namespace }}.svc.{{ .Values.global.proxy.clusterDomain }}
             - --san={{ $name }}.{{ .Release.Namespace }}
