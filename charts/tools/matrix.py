@@ -2,13 +2,17 @@
 """Lints and renders the charts over a matrix of values and versions of Kubernetes, and checks what comes out.
 
     python3 -m venv VENV && VENV/bin/pip install -r charts/tools/requirements.txt
-    VENV/bin/python charts/tools/matrix.py
+    VENV/bin/python charts/tools/matrix.py [--kubeconfig FILE]
 
-Ends with 1 if anything is wrong.
+With a cluster, its API server is asked too whether it would take the manifests; nothing is written to it. Ends with 1 if
+anything is wrong.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
@@ -109,6 +113,7 @@ def expectations() -> dict[str, Callable[[list[checks.Object]], bool]]:
         "nothing": lambda o: names(o, "Deployment") == {"istiod", "istio-ingressgateway"}
         and len(checks.of_kind(o, "CustomResourceDefinition")) == len(list((MESH / "charts/base/files/crds").iterdir()))
         and "replicas" not in one(o, "Deployment", "istiod")["spec"]
+        and "istiod-clusterrole-istio-system" in names(o, "ClusterRole")
         and mesh(o)["defaultConfig"]["discoveryAddress"] == "istiod.istio-system.svc:15012",
         "demo": lambda o: names(o, "Deployment") == {"istiod", "istio-ingressgateway", "istio-egressgateway"}
         and mesh(o)["accessLogFile"] == "/dev/stdout"
@@ -239,6 +244,14 @@ def injection() -> Iterator[tuple[str, list[str]]]:
     for namespace, pod, asked in table:
         found = checks.injectors(default + canary, namespace, pod)
         yield f"injection of {pod} into {namespace}", [] if found == asked else [f"asks {found}, not {asked}"]
+    # Whatever the labels of the namespace: nobody waits for a webhook that waits for him; gateways are always injected.
+    objects = render(values_of([], ["cni.enabled=true,addons.enabled=true"]), "v1.33.0")
+    for workload, pod in checks.pods(objects):
+        gateway = workload["metadata"]["name"] == "istio-ingressgateway"
+        for namespace in ({}, {"istio-injection": "enabled"}, {"istio.io/rev": "default"}):
+            found = checks.injectors(objects, namespace, pod["metadata"]["labels"])
+            wrong = [] if found == ["istiod"] * gateway else [f"asks {found}"]
+            yield f"injection of {checks.label(workload)} into {namespace}", wrong
     everywhere = checks.of_kind(
         render(values_of(["minimal"], ["sidecarInjectorWebhook.enableNamespacesByDefault=true"]), "v1.33.0"),
         "MutatingWebhookConfiguration",
@@ -266,14 +279,39 @@ def sources() -> Iterator[tuple[str, list[str]]]:
         versions = {meta["version"], meta["appVersion"], *(d["version"] for d in meta.get("dependencies", []))}
         yield f"version of {path.name}", [] if versions == {wanted} else [f"{sorted(versions)}; Cargo.toml says {wanted}"]
     text = (MESH / "values.schema.json").read_text(encoding="utf-8")
-    same = schema.json.loads(text) == schema.schema()
+    same = json.loads(text) == schema.schema()
     yield "schema of mesh", [] if same else ["is not what the other schemas say; run charts/tools/schema.py"]
 
 
+def server(kubeconfig: str) -> Iterator[tuple[str, list[str]]]:
+    """What the API server says to the manifests of each case, as rendered for its version."""
+
+    def kubectl(*arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+        command = ["kubectl", f"--kubeconfig={kubeconfig}", *arguments]
+        return subprocess.run(command, input=text, capture_output=True, text=True, check=False)  # noqa: S603
+
+    found = kubectl("get", "--raw", "/version")
+    if found.returncode:
+        yield "ask the server", [found.stderr.strip()]
+        return
+    version = json.loads(found.stdout)["gitVersion"]
+    for name, (files, sets) in CASES.items():
+        # A namespace that is there: a dry run makes none.
+        objects = render(values_of(files, sets), version, namespace="default")
+        objects = [one for one in objects if one["apiVersion"] != "monitoring.coreos.com/v1"]
+        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+        asked = kubectl("apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-", text=text)
+        yield f"{name}, server {version}", asked.stderr.strip().splitlines() if asked.returncode else []
+
+
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kubeconfig", help="ask this cluster's API server too; kubectl must be on PATH")
+    kubeconfig = parser.parse_args().kubeconfig
+    parts = [sources(), matrix(), refusals(), injection(), *([server(kubeconfig)] if kubeconfig else [])]
     passed = failed = 0
-    for part in (sources, matrix, refusals, injection):
-        for name, wrong in part():
+    for part in parts:
+        for name, wrong in part:
             passed, failed = passed + (not wrong), failed + bool(wrong)
             for line in wrong:
                 print(f"{name}: {line}", file=sys.stderr)
