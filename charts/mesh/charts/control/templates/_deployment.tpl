@@ -88,9 +88,6 @@ spec:
             - "--listen=::"
             {{- end }}
             - "--grpc-addr={{ $any }}:15010"
-            - --san={{ $name }}.{{ .Release.Namespace }}.svc
-            - --san={{ $name }}.{{ .Release.Namespace }}.svc.{{ .Values.global.proxy.clusterDomain }}
-            - --san={{ $name }}.{{ .Release.Namespace }}
             {{- if .Values.global.logAsJson }}
             - --log-json
             {{- end }}
@@ -132,22 +129,8 @@ spec:
               valueFrom:
                 fieldRef:
                   fieldPath: metadata.namespace
-            - name: POD_IP
-              valueFrom:
-                fieldRef:
-                  fieldPath: status.podIP
-            - name: SERVICE_ACCOUNT
-              valueFrom:
-                fieldRef:
-                  fieldPath: spec.serviceAccountName
             - name: CLUSTER_ID
               value: {{ .Values.global.multiCluster.clusterName | default "Kubernetes" | quote }}
-            - name: ISTIOD_ADDR
-              value: {{ printf "%s.%s.svc:15012" $name .Release.Namespace }}
-            - name: INJECTION_WEBHOOK_CONFIG_NAME
-              value: {{ include "control.injector" . }}
-            - name: VALIDATION_WEBHOOK_CONFIG_NAME
-              value: {{ include "control.validator" . }}
             - name: MESH_LOG
               value: {{ include "control.log" . | quote }}
             - name: MESH_CA_DIR
@@ -169,9 +152,6 @@ spec:
           volumeMounts:
             - name: local-certs
               mountPath: /var/run/secrets/istio-dns
-            - name: cacerts
-              mountPath: /etc/cacerts
-              readOnly: true
             {{- with $pilot.volumeMounts }}
             {{- toYaml . | nindent 12 }}
             {{- end }}
@@ -180,11 +160,6 @@ spec:
         - name: local-certs
           emptyDir:
             medium: Memory
-        # The user's own CA, if there is one.
-        - name: cacerts
-          secret:
-            secretName: cacerts
-            optional: true
         {{- with $pilot.volumes }}
         {{- toYaml . | nindent 8 }}
         {{- end }}

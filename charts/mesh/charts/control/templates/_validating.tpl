@@ -1,6 +1,6 @@
 {{/*
-What happens to objects while nobody answers. `Ignore` at first: mesh-control sets `Fail` once its webhook is up, and that
-is kept on an upgrade (Helm 4 would else fight mesh-control over the field).
+What happens to objects while nobody answers: they are taken. Where somebody has set `Fail` since, an upgrade leaves it (Helm
+4 would else fight over the field with whoever set it).
 */}}
 {{- define "control.failurePolicy" -}}
 {{- $found := lookup "admissionregistration.k8s.io/v1" "ValidatingWebhookConfiguration" "" .name -}}
