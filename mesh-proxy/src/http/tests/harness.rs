@@ -22,7 +22,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-pub(super) use super::client::{Client, Seen, all_answered, get, post, raw, read};
+pub(super) use super::client::{Client, Seen, all_answered, get, post, raw};
 use crate::snapshot::build::{Builder, Incoming as Resource, Update};
 use crate::snapshot::resources::Source;
 use crate::testing::TestProxy;
