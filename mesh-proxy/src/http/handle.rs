@@ -168,10 +168,14 @@ async fn serve(stream: &Rc<Stream>, mut inbound: Inbound, traits: &mut Traits) -
                 break 'answer local.into_response(stream, grpc);
             }
         }
-        if let Some(fault) = &route.fault
-            && let Some(local) = inject(stream, fault).await
-        {
-            break 'answer router::refused(stream, &inbound, local, &matched);
+        if let Some(fault) = &route.fault {
+            if let RouteAction::Forward(forward) = &route.action {
+                // For the log of a caller that leaves while it is held up.
+                router::note_destination(stream, &inbound, forward);
+            }
+            if let Some(local) = inject(stream, fault).await {
+                break 'answer router::refused(stream, &inbound, local, &matched);
+            }
         }
 
         let mut response = match &route.action {

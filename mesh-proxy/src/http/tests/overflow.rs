@@ -191,7 +191,10 @@ async fn connections_of_before_make_room_where_limits_change() {
         merge(&mut limited, upstream);
         let before = origin.connections();
         mesh.apply(&all_to("up"), clusters(limited), &Options::default());
-        eventually("the idle ones are closed", || listed(&mesh, "upstream_cx_active") == Some(0)).await;
+        eventually("the idle ones are closed", || {
+            listed(&mesh, "upstream_cx_active") == Some(0)
+        })
+        .await;
         all_answered([mesh.asking("/"), mesh.asking("/")]).await;
         assert_eq!(origin.connections() - before, 1, "both by the one that may be");
     }
