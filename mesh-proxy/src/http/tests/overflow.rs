@@ -199,3 +199,19 @@ async fn connections_of_before_make_room_where_limits_change() {
         assert_eq!(origin.connections() - before, 1, "both by the one that may be");
     }
 }
+
+#[tokio::test]
+async fn a_request_under_way_ends_on_its_connection_which_serves_no_other() {
+    // Longer than it takes until the change is seen.
+    let origin = slow(Duration::from_secs(3)).await;
+    let mut mesh = Mesh::to(&[origin.address], json!({})).await;
+    let asking = mesh.asking("/");
+    eventually("it is under way", || listed(&mesh, "upstream_rq_active") == Some(1)).await;
+    let limited = cluster("up", &[origin.address], thresholds(&json!({"max_connections": 1})));
+    mesh.apply(&all_to("up"), vec![limited], &Options::default());
+    all_answered([asking]).await;
+    eventually("its connection is closed", || {
+        listed(&mesh, "upstream_cx_active") == Some(0)
+    })
+    .await;
+}
