@@ -8,6 +8,7 @@ mod access_log;
 mod balancing;
 mod breakers;
 mod cors;
+mod dynamic_dns;
 mod edge;
 mod faults;
 mod grpc;
@@ -31,6 +32,7 @@ const BEHAVIOURS: usize = access_log::BEHAVIOURS
     + balancing::BEHAVIOURS
     + breakers::BEHAVIOURS
     + cors::BEHAVIOURS
+    + dynamic_dns::BEHAVIOURS
     + edge::BEHAVIOURS
     + faults::BEHAVIOURS
     + grpc::BEHAVIOURS
