@@ -38,6 +38,8 @@ pub const VIRTUAL_INBOUND: &str = "virtualInbound";
 pub const BLACK_HOLE_CLUSTER: &str = "BlackHoleCluster";
 /// Cluster that goes to the original destination.
 pub const PASSTHROUGH_CLUSTER: &str = "PassthroughCluster";
+/// Cluster that goes to the name that a request is for, where `outboundTrafficPolicy` says so.
+pub const ALLOW_ANY_DYNAMIC_DNS_CLUSTER: &str = "AllowAnyDynamicDNSCluster";
 /// Cluster that hands unmatched inbound traffic to the application.
 pub const INBOUND_PASSTHROUGH_CLUSTER: &str = "InboundPassthroughCluster";
 /// Source address by which the proxy speaks to its own application: the capture rules leave it alone.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use crate::dns::Caches;
 use crate::listener::Listeners;
 use crate::snapshot::Snapshot;
 use crate::snapshot::resources::Resources;
@@ -30,6 +31,8 @@ pub struct Shared {
     pub resources: Resources,
     /// What has to be there before the proxy says that it is ready.
     pub readiness: Readiness,
+    /// Addresses of hosts that requests name.
+    pub dns_caches: Caches,
     /// When the process started.
     pub started: std::time::Instant,
 }
@@ -46,6 +49,7 @@ impl Shared {
             listeners: Listeners::default(),
             resources: Resources::default(),
             readiness: Readiness::default(),
+            dns_caches: Caches::default(),
             started: std::time::Instant::now(),
         })
     }

@@ -170,7 +170,7 @@ message! {
         /// Refused, or passed on.
         pub mode: MeshOutboundMode,
         /// TLS towards them, with ALLOW_ANY_DYNAMIC_DNS.
-        pub tls_settings: Option<ClientTlsSettings>,
+        pub tls: Option<ClientTlsSettings>,
     }
 
     /// Where inbound traffic is sent in the pod.

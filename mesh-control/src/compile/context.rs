@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use mesh_api::envoy::pb::envoy::config::cluster::v3::cluster::DnsLookupFamily;
 use mesh_api::names::SpiffeId;
 
 use super::sidecar::Reached;
@@ -111,6 +112,15 @@ impl<'a> Context<'a> {
             false
         });
         addresses
+    }
+
+    /// Addresses that names are looked up for.
+    pub(super) fn dns_family(&self) -> DnsLookupFamily {
+        match self.families {
+            (_, false) => DnsLookupFamily::V4Only,
+            (false, true) => DnsLookupFamily::V6Only,
+            (true, true) => DnsLookupFamily::All,
+        }
     }
 
     /// Notes something that is not in force.

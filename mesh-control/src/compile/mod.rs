@@ -9,6 +9,7 @@
 mod claim_tests;
 mod cluster;
 mod context;
+mod dynamic_dns;
 mod encoded;
 mod endpoint;
 mod envoy_filter;

@@ -12,7 +12,7 @@ use mesh_api::names;
 use super::context::Context;
 use crate::store::host;
 use crate::store::routing::Routing;
-use crate::store::service::{Service, ServicePort};
+use crate::store::service::{Resolution, Service, ServicePort};
 use crate::store::sidecar::{Egress, View};
 
 /// Hosts that are reached without being seen, with their ports; all of them for an empty set.
@@ -155,6 +155,37 @@ impl<'a> Context<'a> {
             self.store.mesh().outbound_traffic_policy.mode == MeshOutboundMode::RegistryOnly,
             |policy| policy.mode == OutboundTrafficMode::RegistryOnly,
         )
+    }
+
+    /// Requests for hosts that nobody knows go to the names that they give. A Sidecar's own policy comes before the mesh's.
+    pub(super) fn allows_any_name(&self) -> bool {
+        let own = self
+            .sidecar
+            .and_then(|view| view.object.spec.outbound_traffic_policy.as_ref());
+        let mode = self.store.mesh().outbound_traffic_policy.mode;
+        own.is_none() && mode == MeshOutboundMode::AllowAnyDynamicDns && !self.proxy.is_gateway()
+    }
+
+    /// Services whose hosts are looked up for each request, and that requests on a port come to: those that have it, and those
+    /// that VirtualServices lead to.
+    pub(super) fn looked_up(&self, port: Option<u16>) -> Vec<&'a Arc<Service>> {
+        let dynamic = self.services().filter(|s| s.resolution == Resolution::DynamicDns);
+        let comes = |service: &Service| {
+            let mut http = service.ports.iter().filter(|p| p.protocol.is_http());
+            match port {
+                None => http.next().is_some(),
+                Some(port) => http.any(|p| p.number == port) || self.reached().contains_key(&service.host),
+            }
+        };
+        dynamic.filter(|s| comes(s)).collect()
+    }
+
+    /// The cluster for requests to hosts that nobody knows.
+    pub(super) fn unknown_http_cluster(&self) -> String {
+        if self.allows_any_name() {
+            return names::ALLOW_ANY_DYNAMIC_DNS_CLUSTER.to_owned();
+        }
+        self.unknown_cluster()
     }
 
     /// The cluster for destinations that nobody knows.

@@ -30,7 +30,7 @@ pub enum Protocol {
 }
 
 /// Ports whose protocols wait for the server to speak first: looking at the client's bytes would hang.
-const SERVER_FIRST_PORTS: [u16; 4] = [25, 53, 3306, 27017];
+pub(crate) const SERVER_FIRST_PORTS: [u16; 4] = [25, 53, 3306, 27017];
 
 impl Protocol {
     /// Reads a name such as `http`, `grpc-web` or `HTTPS`; `None` for a name that says nothing.

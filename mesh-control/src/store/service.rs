@@ -63,6 +63,8 @@ pub enum Resolution {
     LogicalDns,
     /// The address that the client asked for.
     Passthrough,
+    /// By DNS, of the name that each request is for.
+    DynamicDns,
 }
 
 /// A port of a service.
@@ -161,7 +163,8 @@ impl Service {
             .filter(|p| p.protocol != Protocol::Udp)
             .collect();
         let resolution = match spec.resolution {
-            istio::Resolution::None | istio::Resolution::DynamicDns => Resolution::Passthrough,
+            istio::Resolution::None => Resolution::Passthrough,
+            istio::Resolution::DynamicDns => Resolution::DynamicDns,
             istio::Resolution::Static => Resolution::Eds,
             istio::Resolution::Dns => Resolution::StrictDns,
             istio::Resolution::DnsRoundRobin => Resolution::LogicalDns,

@@ -16,6 +16,7 @@ use crate::world::WORLD;
 fn base(path: &str) -> Value {
     match path {
         "accessLogFormat" | "accessLogEncoding" | "disableEnvoyListenerLog" => json!({"accessLogFile": "/dev/stdout"}),
+        "outboundTrafficPolicy.tls" => json!({"outboundTrafficPolicy": {"mode": "ALLOW_ANY_DYNAMIC_DNS"}}),
         p if p.starts_with("tcpKeepalive") => json!({"tcpKeepalive": {"probes": 3}}),
         _ => json!({}),
     }
@@ -45,7 +46,7 @@ fn fields() -> Vec<(&'static str, Value)> {
         ("enableEnvoyAccessLogService", json!(true)),
         ("disableEnvoyListenerLog", json!(true)),
         ("outboundTrafficPolicy.mode", json!("REGISTRY_ONLY")),
-        ("outboundTrafficPolicy.tlsSettings", tls()),
+        ("outboundTrafficPolicy.tls", tls()),
         ("inboundTrafficPolicy.mode", json!("LOCALHOST")),
         ("configSources", json!([{"address": "k8s://"}])),
         ("enableAutoMtls", json!(false)),

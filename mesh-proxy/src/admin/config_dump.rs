@@ -266,7 +266,7 @@ impl Dump<'_> {
         clusters.sort_by(|a, b| a.name.cmp(&b.name));
         let own = clusters
             .into_iter()
-            .filter(|c| !matches!(c.discovery, Discovery::Eds(_) | Discovery::OriginalDst));
+            .filter(|c| c.discovery.lists_endpoints() && !matches!(c.discovery, Discovery::Eds(_)));
         let list: Vec<Value> = own
             .map(|cluster| {
                 let mut assignment = Map::new();

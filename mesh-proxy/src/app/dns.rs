@@ -1,4 +1,5 @@
-//! Look-ups for DNS clusters: one task a cluster, as long as the cluster is configured.
+//! Look-ups for DNS clusters: one task a cluster, as long as the cluster is configured. Those for hosts that requests name are
+//! started here too.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use crate::dns::Resolver;
+use crate::shared::Shared;
 use crate::snapshot::DnsOptions;
 use crate::snapshot::config::Config;
 
@@ -15,7 +17,7 @@ use crate::snapshot::config::Config;
 const SHORTEST: Duration = Duration::from_secs(1);
 
 /// Follows the DNS clusters of the configuration. Runs as long as the proxy.
-pub(super) async fn run(config: Arc<Config>) {
+pub(super) async fn run(config: Arc<Config>, shared: Arc<Shared>) {
     let resolver = match Resolver::from_system() {
         Ok(resolver) => Some(resolver),
         Err(e) => {
@@ -23,6 +25,8 @@ pub(super) async fn run(config: Arc<Config>) {
             None
         }
     };
+    let system = resolver.clone();
+    tokio::spawn(async move { shared.dns_caches.run(system).await });
     let mut wanted = config.dns();
     let mut running: HashMap<String, (DnsOptions, JoinHandle<()>)> = HashMap::new();
     loop {

@@ -265,7 +265,7 @@ async fn run(mut settings: Settings) -> anyhow::Result<()> {
     // What keeps the configuration fresh.
     let follow = config.clone();
     tokio::spawn(async move { follow.run().await });
-    tokio::spawn(dns::run(config.clone()));
+    tokio::spawn(dns::run(config.clone(), shared.clone()));
     tokio::spawn(health_check::run(shared.clone()));
     tokio::spawn(outlier::run(shared.clone()));
     tokio::spawn(slow_start::run(shared.clone()));

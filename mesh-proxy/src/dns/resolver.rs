@@ -1,17 +1,17 @@
 //! Look-ups for clusters.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use hickory_proto::op::Query;
+use hickory_proto::op::{Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
-use hickory_resolver::config::{ResolveHosts, ResolverConfig, ResolverOpts};
+use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::lookup::Lookup;
-use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::{Hosts, TokioResolver};
 use parking_lot::Mutex;
 
@@ -39,6 +39,20 @@ struct State {
     stamps: Option<[Option<SystemTime>; 2]>,
 }
 
+/// Why a look-up gave no address.
+#[derive(Debug, thiserror::Error)]
+pub enum LookupError {
+    /// The answer is that there is none.
+    #[error("DNS look-up of {0:?}: no such host")]
+    NoSuchHost(String),
+    /// The server could not find out (SERVFAIL).
+    #[error("DNS look-up of {0:?}: the nameserver failed (SERVFAIL)")]
+    ServerFailure(String),
+    /// Host, and what went wrong.
+    #[error("DNS look-up of {0:?}: {1}")]
+    Other(String, String),
+}
+
 #[derive(Clone)]
 struct Current {
     hosts: Arc<Hosts>,
@@ -64,6 +78,20 @@ impl Resolver {
         }))))
     }
 
+    /// With these nameservers, and the system's hosts file.
+    ///
+    /// # Errors
+    /// As [`Resolver::from_system`].
+    pub fn of_servers(servers: &[SocketAddr]) -> Result<Self, String> {
+        let one = |address: &SocketAddr| {
+            let mut server = NameServerConfig::udp_and_tcp(address.ip());
+            server.connections.iter_mut().for_each(|c| c.port = address.port());
+            server
+        };
+        let config = ResolverConfig::from_parts(None, Vec::new(), servers.iter().map(one).collect());
+        Self::with(config, ResolverOpts::default(), system_hosts())
+    }
+
     /// With fixed settings.
     ///
     /// # Errors
@@ -79,8 +107,8 @@ impl Resolver {
     /// The addresses of a host and how long they may be kept. IP addresses are returned as they are.
     ///
     /// # Errors
-    /// When there is no such host or no nameserver answers; the message says which.
-    pub async fn lookup(&self, host: &str, family: DnsFamily) -> Result<(Vec<IpAddr>, Duration), String> {
+    /// When there is no such host or no nameserver answers.
+    pub async fn lookup(&self, host: &str, family: DnsFamily) -> Result<(Vec<IpAddr>, Duration), LookupError> {
         let literal = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
         if let Ok(ip) = literal.parse::<IpAddr>() {
             return Ok((vec![ip], FIXED_TTL));
@@ -90,11 +118,17 @@ impl Resolver {
             return Ok((found, FIXED_TTL));
         }
         match tokio::time::timeout(TIMEOUT, current.by_dns(host, family)).await {
-            Ok(result) => result.map_err(|error| format!("DNS look-up of {host:?}: {error}")),
-            Err(_) => Err(format!(
-                "DNS look-up of {host:?}: no answer within {} s",
-                TIMEOUT.as_secs()
-            )),
+            Ok(result) => result.map_err(|error| match error {
+                None => LookupError::NoSuchHost(host.to_owned()),
+                Some(NetError::Dns(DnsError::ResponseCode(ResponseCode::ServFail))) => {
+                    LookupError::ServerFailure(host.to_owned())
+                }
+                Some(error) => LookupError::Other(host.to_owned(), error.to_string()),
+            }),
+            Err(_) => {
+                let late = format!("no answer within {} s", TIMEOUT.as_secs());
+                Err(LookupError::Other(host.to_owned(), late))
+            }
         }
     }
 
@@ -130,7 +164,8 @@ impl Current {
         (!found.is_empty()).then_some(found)
     }
 
-    async fn by_dns(&self, host: &str, family: DnsFamily) -> Result<(Vec<IpAddr>, Duration), String> {
+    /// The error is `None` when the answer was that there is no such host.
+    async fn by_dns(&self, host: &str, family: DnsFamily) -> Result<(Vec<IpAddr>, Duration), Option<NetError>> {
         let v4 = async { self.dns.ipv4_lookup(host).await };
         let v6 = async { self.dns.ipv6_lookup(host).await };
         let (v4, v6) = match family {
@@ -162,8 +197,7 @@ impl Current {
         let found = choose(family, v4, v6);
         match (found.is_empty(), error) {
             (false, _) => Ok((found, ttl.unwrap_or(FIXED_TTL))),
-            (true, Some(error)) if !error.is_no_records_found() => Err(error.to_string()),
-            (true, _) => Err("no such host".to_owned()),
+            (true, error) => Err(error.filter(|e| !e.is_no_records_found())),
         }
     }
 }
@@ -198,11 +232,14 @@ fn system() -> Result<Current, String> {
         tracing::warn!(%error, "{RESOLV_CONF} cannot be used: names are looked up in {HOSTS} only");
         (ResolverConfig::default(), ResolverOpts::default())
     });
-    let hosts = Hosts::from_system().unwrap_or_else(|error| {
+    build(config, options, system_hosts())
+}
+
+fn system_hosts() -> Hosts {
+    Hosts::from_system().unwrap_or_else(|error| {
         tracing::warn!(%error, "{HOSTS} cannot be read");
         Hosts::default()
-    });
-    build(config, options, hosts)
+    })
 }
 
 fn build(config: ResolverConfig, mut options: ResolverOpts, hosts: Hosts) -> Result<Current, String> {

@@ -55,7 +55,7 @@ async fn resolver() -> Resolver {
 }
 
 async fn look(resolver: &Resolver, host: &str, family: DnsFamily) -> Result<String, String> {
-    let (addresses, ttl) = resolver.lookup(host, family).await?;
+    let (addresses, ttl) = resolver.lookup(host, family).await.map_err(|e| e.to_string())?;
     let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     assert!(ttl <= Duration::from_secs(77), "{ttl:?}");
     Ok(texts.join(" "))

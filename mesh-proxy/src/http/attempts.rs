@@ -38,6 +38,8 @@ pub(super) struct Forwarding<'a> {
     pub(super) stream: &'a Rc<Stream>,
     pub(super) routed: Routed<'a>,
     pub(super) cluster: &'a Arc<Cluster>,
+    /// Where it goes if the cluster lists no endpoints.
+    pub(super) going: Option<SocketAddr>,
     pub(super) policy: Option<&'a RetryPolicy>,
     /// Header operations of the weighted destination.
     pub(super) destination: Option<&'a HeaderOpsPair>,
@@ -242,7 +244,7 @@ impl<'a> Forwarding<'a> {
             avoid_attempts: self.policy.map_or(0, |p| p.host_selection_attempts),
             hash: self.hash,
             tried_priorities: &self.excluded,
-            original_dst: Some(info.destination),
+            destination: self.going,
         };
         let endpoint = pick(self.cluster, &stream.conn.worker, context);
         stream.note(|r| r.attempts = self.attempts);

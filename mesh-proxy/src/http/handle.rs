@@ -96,11 +96,12 @@ async fn serve(stream: &Rc<Stream>, mut inbound: Inbound, traits: &mut Traits) -
             }
             HttpFilter::LocalRateLimit(all) => limit = Some(all),
             HttpFilter::HeaderMutation(_) => mutates = true,
-            // These act by route, at the end of the request, or on the upstream's connection.
+            // These act by route, by the cluster, at the end of the request, or on the upstream's connection.
             HttpFilter::Cors
             | HttpFilter::Fault
             | HttpFilter::IstioStats
             | HttpFilter::GrpcStats
+            | HttpFilter::DynamicForward(_)
             | HttpFilter::Alpn => {}
         }
     }

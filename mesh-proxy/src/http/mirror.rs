@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, header};
 use http_body_util::BodyExt as _;
 
 use super::body::RequestBody;
+use super::dynamic_forward;
 use super::headers::{self, EXPECTED_TIMEOUT, INTERNAL};
 use super::routes::without_port;
 use super::stream::Stream;
@@ -43,8 +44,9 @@ pub(super) fn send(
         mark_shadow(&mut outgoing.headers);
     }
     tokio::task::spawn_local(async move {
+        let host = dynamic_forward::authority(&outgoing.headers);
         let context = PickContext {
-            original_dst: Some(destination),
+            destination: cluster.destination(destination, host, cluster.default_port()),
             ..PickContext::default()
         };
         let Some(endpoint) = pick(&cluster, &worker, context) else {

@@ -11,6 +11,7 @@ mod body;
 mod codec;
 mod cors;
 mod downstream;
+mod dynamic_forward;
 mod gather;
 mod grpc;
 mod handle;

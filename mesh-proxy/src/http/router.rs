@@ -11,6 +11,7 @@ use hyper::body::{Body as _, Incoming};
 use super::accept::{Inbound, with_query};
 use super::attempts::{Answer, Forwarding, Plan, has};
 use super::body::{Kept, Reading, RequestBody};
+use super::dynamic_forward;
 use super::grpc::MessageCounter;
 use super::handle::keep_original_path;
 use super::hash_policy::{self, Hashable};
@@ -27,8 +28,8 @@ use super::timers::Timers;
 use super::upgrade::{self, Ends};
 use super::upstream_request::{Answered, Outgoing, Upgrade};
 use crate::snapshot::{
-    Direction, Endpoint, Forward, HeaderOpsPair, HostRewrite, HttpFilter, LbPolicy, RetryPolicy, Route, RouteAction,
-    RouteTable, Target, VirtualHost,
+    Direction, Discovery, Endpoint, Forward, HeaderOpsPair, HostRewrite, HttpFilter, LbPolicy, RetryPolicy, Route,
+    RouteAction, RouteTable, Target, VirtualHost,
 };
 use crate::telemetry::{ResponseFlags, peer};
 use crate::upstream::random;
@@ -72,6 +73,13 @@ pub(super) async fn forward(stream: &Rc<Stream>, mut inbound: Inbound, routed: R
         return response;
     };
     stream.note(|r| r.cluster = Some(cluster.clone()));
+    if let Discovery::Dynamic(cache) = &cluster.discovery
+        && let Err(local) = Box::pin(dynamic_forward::resolve(stream, cache, cluster, &inbound)).await
+    {
+        let mut response = local.into_response(stream, inbound.grpc);
+        operate(destination, routed, response.headers_mut(), stream);
+        return response;
+    }
 
     let timers = Timers::of(stream, &mut inbound, forward);
     for ops in operations(destination, routed) {
@@ -121,10 +129,14 @@ pub(super) async fn forward(stream: &Rc<Stream>, mut inbound: Inbound, routed: R
         extensions: inbound.extensions,
         upgrade: inbound.upgrade,
     };
+    // By the host that the route gives it, as in Envoy.
+    let named = dynamic_forward::authority(&outgoing.headers);
+    let going = cluster.destination(stream.conn.info.destination, named, cluster.default_port());
     let mut forwarding = Forwarding {
         stream,
         routed,
         cluster,
+        going,
         policy,
         destination,
         host_from_endpoint: matches!(host_rewrite, HostRewrite::Auto),

@@ -13,6 +13,7 @@ use super::copy::{End, Tally, Totals, copy_both};
 use super::exchange::{Exchanged, PeerSlot};
 use super::stream::ByteStream;
 use super::tunnel::{self, TunnelError};
+use crate::dns::Unresolved;
 use crate::http::hash_of_address;
 use crate::listener::ConnInfo;
 use crate::snapshot::{Cluster, Discovery, Endpoint, NetworkFilter, TcpProxy};
@@ -134,6 +135,8 @@ enum Failure {
     NoEndpoint(Arc<str>),
     #[error("{0} is this proxy's own port: the connection was not captured and would come back for ever")]
     Loop(SocketAddr),
+    #[error("the server name is not looked up, as there are too many already ({0:?})")]
+    Lookup(Unresolved),
     #[error(transparent)]
     Connect(#[from] ConnectError),
     #[error("the upstream broke off at once: {0}")]
@@ -147,7 +150,8 @@ where
     I: ByteStream,
 {
     let cluster = choose_cluster(books)?;
-    let mut upstream = connect_upstream(&cluster, books).await?;
+    let going = destination(&cluster, books).await?;
+    let mut upstream = connect_upstream(&cluster, going, books).await?;
     if let Some(host) = &books.proxy.tunnel {
         open_tunnel(&mut upstream, host, &cluster, books).await?;
     }
@@ -253,7 +257,35 @@ fn weighted(clusters: &[(Arc<str>, u32)]) -> Arc<str> {
     }
 }
 
-async fn connect_upstream(cluster: &Arc<Cluster>, books: &Books) -> Result<UpstreamIo, Failure> {
+/// Where the connection goes if the cluster lists no endpoints. As in Envoy, a name that is not found is no failure yet: then
+/// there is no endpoint.
+async fn destination(cluster: &Cluster, books: &Books) -> Result<Option<SocketAddr>, Failure> {
+    let conn = &books.conn;
+    let mut port = cluster.default_port();
+    let Discovery::Dynamic(cache) = &cluster.discovery else {
+        return Ok(Some(conn.destination));
+    };
+    let asked = conn.sni.as_deref();
+    let filter = conn.chain.filters.iter().find_map(|f| match f {
+        NetworkFilter::SniForward(cache, port) => Some((cache, *port)),
+        _ => None,
+    });
+    if let (Some((name, to)), Some(host)) = (filter, asked) {
+        port = to;
+        if name == cache.name()
+            && let Err(error @ (Unresolved::HostOverflow | Unresolved::PendingOverflow)) = cache.load(host, port).await
+        {
+            return Err(Failure::Lookup(error));
+        }
+    }
+    Ok(cluster.destination(conn.destination, asked, port))
+}
+
+async fn connect_upstream(
+    cluster: &Arc<Cluster>,
+    going: Option<SocketAddr>,
+    books: &Books,
+) -> Result<UpstreamIo, Failure> {
     let attempts = books.proxy.max_connect_attempts.max(1);
     let mut tried: Vec<SocketAddr> = Vec::new();
     loop {
@@ -262,7 +294,7 @@ async fn connect_upstream(cluster: &Arc<Cluster>, books: &Books) -> Result<Upstr
             avoid_attempts: attempts,
             hash: books.proxy.hash_source_ip.then(|| hash_of_address(books.conn.remote)),
             tried_priorities: &[],
-            original_dst: Some(books.conn.destination),
+            destination: going,
         };
         let Some(endpoint) = pick(cluster, &books.worker, context) else {
             books.flag(ResponseFlags::NO_HEALTHY_UPSTREAM);

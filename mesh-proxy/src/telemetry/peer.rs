@@ -16,7 +16,7 @@ use prost::Message;
 
 use super::WorkerTelemetry;
 use crate::shared::Workload;
-use crate::snapshot::{ClientTls, Cluster, Discovery, Map, Transport};
+use crate::snapshot::{ClientTls, Cluster, Map, Transport};
 
 /// Base64 of a serialized `google.protobuf.Struct`.
 pub const METADATA: HeaderName = HeaderName::from_static("x-envoy-peer-metadata");
@@ -146,7 +146,7 @@ pub fn from_endpoint(workload: &str) -> Option<Peer> {
 }
 
 fn is_mesh(cluster: &Cluster, transport: &Transport) -> bool {
-    let stranger = cluster.istio.external || matches!(cluster.discovery, Discovery::OriginalDst);
+    let stranger = cluster.istio.external || !cluster.discovery.lists_endpoints();
     // TLS that is not the mesh's own (a DestinationRule with SIMPLE to the outside) offers no mesh ALPN.
     let meshed = |tls: &Arc<ClientTls>| tls.alpn.iter().any(|p| p == b"istio" || p == ALPN);
     transport.tls().is_some_and(meshed) || !stranger && is_service(cluster)

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::super::testing::telemetry;
 use super::*;
-use crate::snapshot::{ClientTls, IstioService};
+use crate::snapshot::{ClientTls, Discovery, IstioService};
 use crate::testing;
 
 fn sent(name: &str) -> HeaderMap {

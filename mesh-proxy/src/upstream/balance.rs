@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::snapshot::{Cluster, Discovery, Endpoint, LbGroup, LbIndex, LbPolicy, LbTable};
+use crate::snapshot::{Cluster, Endpoint, LbGroup, LbIndex, LbPolicy, LbTable};
 use crate::worker::Worker;
 
 /// What a pick may depend on, beside the cluster.
@@ -23,17 +23,17 @@ pub struct PickContext<'a> {
     pub avoid_attempts: u32,
     /// Hash of the request, for consistent hashing; chance decides without.
     pub hash: Option<u64>,
-    /// Where the connection was going, for [`Discovery::OriginalDst`].
-    pub original_dst: Option<SocketAddr>,
+    /// Where the connection goes if the cluster lists no endpoints: [`Cluster::destination`].
+    pub destination: Option<SocketAddr>,
 }
 
 /// Chooses an endpoint; `None` when there is none that takes traffic.
 pub fn pick(cluster: &Cluster, worker: &Rc<Worker>, ctx: PickContext<'_>) -> Option<Arc<Endpoint>> {
-    let chosen = if cluster.discovery == Discovery::OriginalDst {
-        ctx.original_dst
-            .map(|address| worker.pools.original_dst_endpoint(cluster, address))
-    } else {
+    let chosen = if cluster.discovery.lists_endpoints() {
         pick_listed(cluster, ctx)
+    } else {
+        ctx.destination
+            .map(|address| worker.pools.original_dst_endpoint(cluster, address))
     };
     if chosen.is_none() {
         cluster.stats.upstream_cx_none_healthy.inc();

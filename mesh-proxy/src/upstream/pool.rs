@@ -16,9 +16,7 @@ use super::line::Line;
 use super::proxy_header::Proxied;
 use super::{AlpnOffer, ConnectError};
 use crate::http::RequestBody;
-use crate::snapshot::{
-    Cluster, ClusterState, Discovery, Endpoint, EndpointState, Map, Snapshot, Transport, TransportSockets,
-};
+use crate::snapshot::{Cluster, ClusterState, Endpoint, EndpointState, Map, Snapshot, Transport, TransportSockets};
 use crate::worker::Worker;
 
 /// Between two looks at idle connections.
@@ -337,7 +335,7 @@ impl Slot {
             self.key.tls == transport.tls().map(|t| t.fingerprint)
                 && self.key.proxied.is_some() == transport.proxy_header().is_some()
         };
-        if cluster.discovery == Discovery::OriginalDst {
+        if !cluster.discovery.lists_endpoints() {
             return suits(&cluster.transports.default);
         }
         cluster

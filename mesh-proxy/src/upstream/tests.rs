@@ -178,7 +178,7 @@ fn tried_endpoints_are_avoided_while_there_are_others() {
         avoid_attempts: 3,
         hash: None,
         tried_priorities: &[],
-        original_dst: None,
+        destination: None,
     };
     for _ in 0..20 {
         assert_eq!(pick(&cluster, &worker, context).expect("one").address, address(1));
@@ -225,7 +225,7 @@ fn original_destinations_are_endpoints_of_their_own() {
     let worker = worker();
     assert!(pick(&cluster, &worker, PickContext::default()).is_none());
     let context = PickContext {
-        original_dst: Some(address(7)),
+        destination: Some(address(7)),
         ..PickContext::default()
     };
     let one = pick(&cluster, &worker, context).expect("one");

@@ -9,6 +9,7 @@ mod balancing;
 mod breakers;
 mod callers;
 mod cors;
+mod dynamic_dns;
 mod edge;
 mod faults;
 mod grpc;
@@ -33,6 +34,7 @@ const BEHAVIOURS: usize = access_log::BEHAVIOURS
     + breakers::BEHAVIOURS
     + callers::BEHAVIOURS
     + cors::BEHAVIOURS
+    + dynamic_dns::BEHAVIOURS
     + edge::BEHAVIOURS
     + faults::BEHAVIOURS
     + grpc::BEHAVIOURS

@@ -9,6 +9,7 @@ pub(super) fn cluster(message: &str) -> Option<&'static [&'static str]> {
             "name",
             "alt_stat_name",
             "type",
+            "cluster_type",
             "eds_cluster_config",
             "connect_timeout",
             "per_connection_buffer_limit_bytes",
@@ -27,7 +28,7 @@ pub(super) fn cluster(message: &str) -> Option<&'static [&'static str]> {
             "dns_failure_refresh_rate",
             "respect_dns_ttl",
             "dns_lookup_family",
-            // Which resolver library; its settings are refused below.
+            // Which resolver library; what it is told is looked at by the conversion.
             "typed_dns_resolver_config",
             "cleanup_interval",
             "upstream_bind_config",
@@ -67,6 +68,23 @@ pub(super) fn cluster(message: &str) -> Option<&'static [&'static str]> {
         "envoy.config.core.v3.HealthCheck.TcpHealthCheck" => &["send", "receive"],
         "envoy.config.core.v3.HealthCheck.Payload" => &["text", "binary"],
         "envoy.config.cluster.v3.Cluster.TransportSocketMatch" => &["name", "match", "transport_socket"],
+        "envoy.config.cluster.v3.Cluster.CustomClusterType" => &["name", "typed_config"],
+        "envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig" => {
+            &["dns_cache_config", "allow_insecure_cluster_options"]
+        }
+        "envoy.extensions.common.dynamic_forward_proxy.v3.DnsCacheConfig" => &[
+            "name",
+            "dns_lookup_family",
+            "dns_refresh_rate",
+            "dns_min_refresh_rate",
+            "host_ttl",
+            "max_hosts",
+            "dns_failure_refresh_rate",
+            "dns_cache_circuit_breaker",
+            "typed_dns_resolver_config",
+            "dns_query_timeout",
+        ],
+        "envoy.extensions.common.dynamic_forward_proxy.v3.DnsCacheCircuitBreakers" => &["max_pending_requests"],
         "envoy.config.cluster.v3.Cluster.EdsClusterConfig" => &["eds_config", "service_name"],
         "envoy.config.cluster.v3.Cluster.LeastRequestLbConfig" => &["choice_count", "slow_start_config"],
         "envoy.config.cluster.v3.Cluster.RoundRobinLbConfig" => &["slow_start_config"],
@@ -140,7 +158,7 @@ pub(super) fn cluster(message: &str) -> Option<&'static [&'static str]> {
         }
         "envoy.config.core.v3.UpstreamHttpProtocolOptions" => &["auto_sni", "auto_san_validation"],
         "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig" => {
-            &["udp_max_queries", "dns_resolver_options"]
+            &["resolvers", "udp_max_queries", "dns_resolver_options"]
         }
         "envoy.extensions.network.dns_resolver.getaddrinfo.v3.GetAddrInfoDnsResolverConfig" => ALL,
         "envoy.config.core.v3.DnsResolverOptions" => &["no_default_search_domain"],

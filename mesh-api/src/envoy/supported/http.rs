@@ -138,6 +138,7 @@ pub(super) fn http(message: &str) -> Option<&'static [&'static str]> {
         "envoy.config.core.v3.JsonFormatOptions" => ALL,
         "envoy.extensions.formatter.req_without_query.v3.ReqWithoutQuery"
         | "envoy.extensions.formatter.metadata.v3.Metadata" => NONE,
+        "envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig" => &["dns_cache_config"],
         _ => return None,
     })
 }

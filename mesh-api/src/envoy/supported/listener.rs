@@ -80,6 +80,9 @@ pub(super) fn listener(message: &str) -> Option<&'static [&'static str]> {
         "envoy.type.v3.HashPolicy.SourceIp" => ALL,
         "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster" => &["clusters"],
         "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight" => &["name", "weight"],
+        "envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3.FilterConfig" => {
+            &["dns_cache_config", "port_value"]
+        }
         // Istio's own network filters: `protocol` and what statistics are named by.
         "envoy.tcp.metadataexchange.config.MetadataExchange" | "stats.PluginConfig" => ALL,
         _ => return None,

@@ -3,8 +3,9 @@
 use super::super::context::Context;
 use super::Outbound;
 use super::policy::Policy;
+use crate::store::service::Resolution;
 
-/// Names them. `original` clusters go where the caller wanted to, without a list of endpoints.
+/// Names them. `original` clusters go where the caller wanted to, by address or by name, without a list of endpoints.
 pub(super) fn report(ctx: &Context<'_>, from: &Outbound<'_>, policy: &Policy<'_>, original: bool) {
     let (host, port) = (&from.service.host, from.port.number);
     let balancer = policy.load_balancer;
@@ -29,12 +30,16 @@ pub(super) fn report(ctx: &Context<'_>, from: &Outbound<'_>, policy: &Policy<'_>
                 "loadBalancer.localityLbSetting",
             ),
         ];
+        let by_name = from.service.resolution == Resolution::DynamicDns && !policy.passthrough();
+        let goal = if by_name {
+            "name that each request is for"
+        } else {
+            "address that the caller looked up"
+        };
         for (_, field) in set.into_iter().filter(|(set, _)| *set) {
             warn(
                 field,
-                format!(
-                    "has no effect: connections to {host} go to the address that the caller looked up, so no endpoint is chosen here"
-                ),
+                format!("has no effect: connections to {host} go to the {goal}, so no endpoint is chosen here"),
             );
         }
         return;

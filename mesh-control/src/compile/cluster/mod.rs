@@ -15,6 +15,7 @@ use mesh_api::istio::Subset;
 use mesh_api::names;
 
 use super::context::Context;
+use super::dynamic_dns;
 use super::endpoint::assignment;
 use super::locality;
 use super::pb::{
@@ -137,7 +138,8 @@ fn one_outbound(ctx: &Context<'_>, from: &Outbound<'_>, out: &mut Compiled) {
     use cluster::cluster::DiscoveryType;
     // A gateway has no original destination to go to.
     let original = from.service.resolution == Resolution::Passthrough && !ctx.proxy.is_gateway();
-    let discovery = if policy.passthrough() || original {
+    let dynamic = from.service.resolution == Resolution::DynamicDns && !policy.passthrough();
+    let discovery = if policy.passthrough() || original || dynamic {
         cluster.lb_policy = cluster::cluster::LbPolicy::ClusterProvided.into();
         DiscoveryType::OriginalDst
     } else {
@@ -145,7 +147,7 @@ fn one_outbound(ctx: &Context<'_>, from: &Outbound<'_>, out: &mut Compiled) {
         outlier::apply(&policy, &mut cluster);
         locality::apply(ctx, &policy, &mut cluster);
         match from.service.resolution {
-            Resolution::Eds | Resolution::Passthrough => {
+            Resolution::Eds | Resolution::Passthrough | Resolution::DynamicDns => {
                 cluster.eds_cluster_config = Some(cluster::cluster::EdsClusterConfig {
                     eds_config: ads(),
                     service_name: name.clone(),
@@ -155,12 +157,7 @@ fn one_outbound(ctx: &Context<'_>, from: &Outbound<'_>, out: &mut Compiled) {
                 DiscoveryType::Eds
             }
             Resolution::StrictDns | Resolution::LogicalDns => {
-                cluster.dns_lookup_family = match ctx.families {
-                    (_, false) => cluster::cluster::DnsLookupFamily::V4Only,
-                    (false, true) => cluster::cluster::DnsLookupFamily::V6Only,
-                    (true, true) => cluster::cluster::DnsLookupFamily::All,
-                }
-                .into();
+                cluster.dns_lookup_family = ctx.dns_family().into();
                 cluster.dns_refresh_rate = time(ctx.store.mesh().dns_refresh_rate.get());
                 cluster.respect_dns_ttl = true;
                 cluster.load_assignment = assignment(ctx, &name, &policy, endpoints).message().ok();
@@ -172,16 +169,23 @@ fn one_outbound(ctx: &Context<'_>, from: &Outbound<'_>, out: &mut Compiled) {
             }
         }
     };
-    cluster.cluster_discovery_type = discovery_type(discovery);
-    misplaced::report(ctx, from, &policy, discovery == DiscoveryType::OriginalDst);
+    let unlisted = discovery == DiscoveryType::OriginalDst;
+    misplaced::report(ctx, from, &policy, unlisted);
 
     let http2 =
         from.port.protocol.is_http2() || (policy.upgrades_to_http2(ctx.store.mesh()) && !from.port.protocol.is_tcp());
     let transport = if from.passed_on {
         tls::Transport::plain()
     } else {
-        tls::transport(ctx, from, policy.tls, http2, discovery == DiscoveryType::OriginalDst)
+        tls::transport(ctx, from, policy.tls, http2, unlisted)
     };
+    cluster.cluster_discovery_type = if dynamic {
+        let cache = dynamic_dns::cache(ctx, &from.service.host);
+        Some(dynamic_dns::cluster_type(cache, &transport))
+    } else {
+        discovery_type(discovery)
+    };
+    let by_request = names_from_requests(&transport);
     cluster.transport_socket = transport.socket;
     cluster.transport_socket_matches = transport.matches;
     proxy_protocol::apply(&policy, &mut cluster);
@@ -196,13 +200,7 @@ fn one_outbound(ctx: &Context<'_>, from: &Outbound<'_>, out: &mut Compiled) {
         }),
         ..Default::default()
     };
-    if transport.auto_sni {
-        options.upstream_http_protocol_options = Some(core::UpstreamHttpProtocolOptions {
-            auto_sni: true,
-            auto_san_validation: transport.auto_san_validation,
-            ..Default::default()
-        });
-    }
+    options.upstream_http_protocol_options = by_request;
     if !from.passed_on {
         set_http_options(&mut cluster, &options);
     }
@@ -241,8 +239,43 @@ pub(super) fn fixed(ctx: &Context<'_>, out: &mut Compiled) {
     out.clusters
         .insert(passthrough.name.clone(), Encoded::new(&passthrough));
 
+    if ctx.allows_any_name() {
+        let named = by_name(ctx);
+        out.clusters.insert(named.name.clone(), Encoded::new(&named));
+    }
+
     let inbound = to_application(ctx, names::INBOUND_PASSTHROUGH_CLUSTER);
     out.clusters.insert(inbound.name.clone(), Encoded::new(&inbound));
+}
+
+/// The cluster for hosts that nobody knows, by the names that requests give them.
+fn by_name(ctx: &Context<'_>) -> cluster::Cluster {
+    let mesh = ctx.store.mesh();
+    let mut cluster = base(names::ALLOW_ANY_DYNAMIC_DNS_CLUSTER, mesh.connect_timeout.get());
+    let settings = mesh.outbound_traffic_policy.tls.as_ref();
+    let transport = settings.map_or_else(tls::Transport::plain, |settings| tls::of_mesh(ctx, settings));
+    cluster.lb_policy = cluster::cluster::LbPolicy::ClusterProvided.into();
+    let cache = dynamic_dns::cache_of_mesh(ctx);
+    cluster.cluster_discovery_type = Some(dynamic_dns::cluster_type(cache, &transport));
+    set_http_options(
+        &mut cluster,
+        &upstream_http::HttpProtocolOptions {
+            upstream_http_protocol_options: names_from_requests(&transport),
+            upstream_protocol_options: Some(as_client(core::Http2ProtocolOptions::default())),
+            ..Default::default()
+        },
+    );
+    cluster.transport_socket = transport.socket;
+    cluster
+}
+
+/// TLS asks for the name that the request is for, and checks it.
+fn names_from_requests(transport: &tls::Transport) -> Option<core::UpstreamHttpProtocolOptions> {
+    transport.auto_sni.then(|| core::UpstreamHttpProtocolOptions {
+        auto_sni: true,
+        auto_san_validation: transport.auto_san_validation,
+        ..Default::default()
+    })
 }
 
 /// A cluster that hands connections to the application at the address that they were for, from an address that the capture rules leave alone.

@@ -9,9 +9,10 @@ use super::super::context::Context;
 use super::super::endpoint::{mesh_tls_criteria, speaks_mesh_tls};
 use super::super::pb::{ads_secret, agent_secret, cluster, core, exact, pack, raw_socket, tls, tls_socket};
 use super::Outbound;
+use crate::store::service::Resolution;
 
 /// What becomes of a cluster's transport.
-pub(super) struct Transport {
+pub(in super::super) struct Transport {
     /// `transport_socket_matches`.
     pub(super) matches: Vec<cluster::cluster::TransportSocketMatch>,
     /// `transport_socket`.
@@ -19,9 +20,9 @@ pub(super) struct Transport {
     /// The HTTP filter that replaces ALPN leaves this cluster alone.
     pub(super) keep_alpn: bool,
     /// `auto_sni` of the HTTP options.
-    pub(super) auto_sni: bool,
+    pub(in super::super) auto_sni: bool,
     /// `auto_san_validation` of the HTTP options.
-    pub(super) auto_san_validation: bool,
+    pub(in super::super) auto_san_validation: bool,
 }
 
 impl Transport {
@@ -52,6 +53,10 @@ pub(super) fn transport(
             keep_alpn: true,
             ..Transport::plain()
         },
+        // Behind a wildcard nobody knows the identities.
+        ClientTlsMode::IstioMutual if settings.sni.is_empty() && out.service.resolution == Resolution::DynamicDns => {
+            named(ctx, &settings.subject_alt_names, http2)
+        }
         ClientTlsMode::IstioMutual => {
             let sni = if settings.sni.is_empty() {
                 out.sni()
@@ -68,7 +73,40 @@ pub(super) fn transport(
                 ..Transport::plain()
             }
         }
-        ClientTlsMode::Simple | ClientTlsMode::Mutual => originated(ctx, out, settings, http2),
+        ClientTlsMode::Simple | ClientTlsMode::Mutual => {
+            let whose = Whose {
+                object: &out.rule_name(),
+                field: CREDENTIAL,
+                names: &out.service.subject_alt_names,
+            };
+            originated(ctx, &whose, settings, http2)
+        }
+    }
+}
+
+/// TLS towards hosts that nobody knows.
+pub(super) fn of_mesh(ctx: &Context<'_>, settings: &ClientTlsSettings) -> Transport {
+    match settings.mode {
+        ClientTlsMode::Disable => Transport::plain(),
+        ClientTlsMode::IstioMutual => named(ctx, &settings.subject_alt_names, false),
+        ClientTlsMode::Simple | ClientTlsMode::Mutual => {
+            let whose = Whose {
+                object: "MeshConfig",
+                field: "outboundTrafficPolicy.tls.credentialName",
+                names: &[],
+            };
+            originated(ctx, &whose, settings, false)
+        }
+    }
+}
+
+/// Mutual TLS with the mesh's certificates, towards the names that requests are for.
+fn named(ctx: &Context<'_>, identities: &[String], http2: bool) -> Transport {
+    Transport {
+        socket: Some(mesh_socket(ctx, "", identities, http2)),
+        auto_sni: true,
+        auto_san_validation: identities.is_empty(),
+        ..Transport::plain()
     }
 }
 
@@ -187,16 +225,24 @@ pub(in super::super) fn combined(
 /// Field that names a Secret.
 const CREDENTIAL: &str = "spec.trafficPolicy.tls.credentialName";
 
-/// TLS that the DestinationRule describes (SIMPLE and MUTUAL).
-fn originated(ctx: &Context<'_>, out: &Outbound<'_>, settings: &ClientTlsSettings, http2: bool) -> Transport {
-    let rule = out.rule_name();
+/// Whose settings of TLS they are.
+struct Whose<'a> {
+    object: &'a str,
+    /// Field that names a Secret.
+    field: &'a str,
+    /// Names that certificates may have where the settings say none.
+    names: &'a [String],
+}
+
+/// TLS that a DestinationRule describes (SIMPLE and MUTUAL), or the mesh's configuration.
+fn originated(ctx: &Context<'_>, whose: &Whose<'_>, settings: &ClientTlsSettings, http2: bool) -> Transport {
     let mut common = tls::CommonTlsContext::default();
     if http2 {
         common.alpn_protocols = vec!["h2".to_owned()];
     }
     let skip = settings.insecure_skip_verify == Some(true);
     let names = if settings.subject_alt_names.is_empty() {
-        out.service.subject_alt_names.clone()
+        whose.names.to_vec()
     } else {
         settings.subject_alt_names.clone()
     };
@@ -212,15 +258,15 @@ fn originated(ctx: &Context<'_>, out: &Outbound<'_>, settings: &ClientTlsSetting
             path => agent_secret(&format!("file-root:{path}")),
         }
     } else if ctx.proxy.is_gateway() {
-        let want = |name: &str| ads_secret(&ctx.want_secret(name, &rule, CREDENTIAL));
+        let want = |name: &str| ads_secret(&ctx.want_secret(name, whose.object, whose.field));
         if settings.mode == ClientTlsMode::Mutual {
             common.tls_certificate_sds_secret_configs = vec![want(&settings.credential_name)];
         }
         want(&format!("{}-cacert", settings.credential_name))
     } else {
         ctx.warn(
-            rule,
-            CREDENTIAL,
+            whose.object,
+            whose.field,
             "a sidecar cannot read Secrets, so connections to this host go without TLS; name files in caCertificates, \
              clientCertificate and privateKey, or originate TLS at a gateway",
         );

@@ -7,6 +7,7 @@ use mesh_api::mesh_config::NormalizationType;
 use prost::{Message, Name};
 
 use super::super::context::Context;
+use super::super::dynamic_dns;
 use super::super::pb::{
     Any, ProtoValue, Struct, ZERO, ads, boolean, core, fields, hcm, list, listener, object, off, on, pack, route, text,
     typed_struct,
@@ -45,7 +46,7 @@ pub(in super::super) fn manager(ctx: &Context<'_>, side: Side, stat_prefix: &str
     let mut manager = hcm::HttpConnectionManager {
         // The statistics' tags are cut out of the name at the `;`.
         stat_prefix: format!("{stat_prefix};"),
-        http_filters: filters(side),
+        http_filters: filters(ctx, side, &routes),
         use_remote_address: if side == Side::Gateway { on() } else { off() },
         path_with_escaped_slashes_action: PathWithEscapedSlashesAction::KeepUnchanged.into(),
         upgrade_configs: vec![UpgradeConfig {
@@ -102,7 +103,7 @@ pub(in super::super) fn manager(ctx: &Context<'_>, side: Side, stat_prefix: &str
 
 /// HTTP filters in Istio's order. Those that only Istio's and Ferromesh's proxies have are optional, so that a plain Envoy leaves
 /// them out.
-fn filters(side: Side) -> Vec<hcm::HttpFilter> {
+fn filters(ctx: &Context<'_>, side: Side, routes: &Routes) -> Vec<hcm::HttpFilter> {
     let mut filters = vec![
         istio(
             "istio.metadata_exchange",
@@ -139,6 +140,18 @@ fn filters(side: Side) -> Vec<hcm::HttpFilter> {
             Side::Inbound | Side::Gateway => fields([("disable_host_header_fallback", boolean(true))]),
         },
     ));
+    let port = match routes {
+        // `80`, or `host:80`.
+        Routes::Rds(name) => name.rsplit(':').next().and_then(|port| port.parse().ok()),
+        Routes::Inline(_) => None,
+    };
+    let caches = match side {
+        Side::Inbound => Vec::new(),
+        Side::Outbound => dynamic_dns::caches(ctx, port.unwrap_or_default()),
+        Side::Gateway => dynamic_dns::caches_of_gateway(ctx),
+    };
+    let forward = |cache| envoy(dynamic_dns::HTTP_FILTER, &dynamic_dns::http_filter(cache));
+    filters.extend(caches.into_iter().map(forward));
     filters.push(envoy("envoy.filters.http.router", &Router::default()));
     filters
 }

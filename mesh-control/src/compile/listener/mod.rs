@@ -13,7 +13,9 @@ use mesh_api::names;
 use super::context::Context;
 use super::inbound::InboundPort;
 use super::pb::{address, core, listener, on, uint};
+use super::route::{table, unknown};
 use super::{Compiled, Encoded};
+use crate::store::protocol::SERVER_FIRST_PORTS;
 
 /// ALPN of HTTP in the clear, as the HTTP inspector names it.
 pub(super) const PLAIN_HTTP: [&str; 3] = ["http/1.0", "http/1.1", "h2c"];
@@ -62,6 +64,21 @@ pub(super) fn other_wildcard(ctx: &Context<'_>, port: u16) -> Vec<listener::Addi
 /// without one stay here.
 fn virtual_outbound(ctx: &Context<'_>) -> listener::Listener {
     let unknown = ctx.unknown_cluster();
+    let mut chains = vec![black_hole(
+        ctx,
+        "virtualOutbound-blackhole",
+        ctx.store.mesh().proxy_listen_port,
+    )];
+    let mut inspectors = Vec::new();
+    if ctx.allows_any_name() {
+        inspectors = vec![inspect::tls(&SERVER_FIRST_PORTS), inspect::http(&SERVER_FIRST_PORTS)];
+        chains.push(named(ctx));
+    }
+    chains.push(listener::FilterChain {
+        name: "virtualOutbound-catchall-tcp".to_owned(),
+        filters: tcp::to(ctx, &unknown),
+        ..Default::default()
+    });
     listener::Listener {
         name: names::VIRTUAL_OUTBOUND.to_owned(),
         address: address(wildcard(ctx), ctx.store.mesh().proxy_listen_port),
@@ -69,15 +86,32 @@ fn virtual_outbound(ctx: &Context<'_>) -> listener::Listener {
         use_original_dst: on(),
         transparent: transparent(ctx),
         traffic_direction: core::TrafficDirection::Outbound.into(),
-        filter_chains: vec![
-            black_hole(ctx, "virtualOutbound-blackhole", ctx.store.mesh().proxy_listen_port),
-            listener::FilterChain {
-                name: "virtualOutbound-catchall-tcp".to_owned(),
-                filters: tcp::to(ctx, &unknown),
-                ..Default::default()
-            },
-        ],
+        listener_filters_timeout: if inspectors.is_empty() {
+            None
+        } else {
+            detection_timeout(ctx)
+        },
+        continue_on_listener_filters_timeout: !inspectors.is_empty(),
+        listener_filters: inspectors,
+        filter_chains: chains,
         access_log: access_log::of_listener(ctx),
+        ..Default::default()
+    }
+}
+
+/// HTTP of hosts that nobody knows, which goes to the names that requests give.
+fn named(ctx: &Context<'_>) -> listener::FilterChain {
+    let name = "virtualOutbound-catchall-http";
+    let table = table(names::VIRTUAL_OUTBOUND, vec![unknown(ctx)]);
+    listener::FilterChain {
+        name: name.to_owned(),
+        filter_chain_match: slot::plain_http(),
+        filters: vec![http::manager(
+            ctx,
+            http::Side::Outbound,
+            names::VIRTUAL_OUTBOUND,
+            http::Routes::Inline(table),
+        )],
         ..Default::default()
     }
 }

@@ -95,14 +95,20 @@ impl Slot {
 fn http_chain(ctx: &Context<'_>, bind: &str, port: u16, routes: String) -> listener::FilterChain {
     let stat_prefix = format!("outbound_{bind}_{port}");
     listener::FilterChain {
-        filter_chain_match: Some(listener::FilterChainMatch {
-            transport_protocol: "raw_buffer".to_owned(),
-            application_protocols: PLAIN_HTTP.map(str::to_owned).to_vec(),
-            ..Default::default()
-        }),
+        filter_chain_match: plain_http(),
         filters: vec![manager(ctx, Side::Outbound, &stat_prefix, Routes::Rds(routes))],
         ..Default::default()
     }
+}
+
+/// HTTP in the clear.
+#[allow(clippy::unnecessary_wraps, reason = "fields of messages are Options")]
+pub(super) fn plain_http() -> Option<listener::FilterChainMatch> {
+    Some(listener::FilterChainMatch {
+        transport_protocol: "raw_buffer".to_owned(),
+        application_protocols: PLAIN_HTTP.map(str::to_owned).to_vec(),
+        ..Default::default()
+    })
 }
 
 /// The chain for what no other takes: passed on, or refused.

@@ -4,6 +4,7 @@ use mesh_api::istio::TunnelSettings;
 
 use super::super::cluster::policy::Policy;
 use super::super::context::Context;
+use super::super::dynamic_dns;
 use super::super::pb::{Any, Struct, fields, listener, pack, tcp_proxy, text, time, typed_struct};
 use super::super::route::hash;
 use super::access_log;
@@ -46,6 +47,8 @@ pub(in super::super) fn proxy(
     } else {
         Vec::new()
     };
+    let lookup = clusters.iter().find_map(|(name, _)| dynamic_dns::sni_filter(ctx, name));
+    filters.extend(lookup.map(|config| filter(dynamic_dns::SNI_FILTER, pack(&config))));
     filters.push(filter(TCP_PROXY, pack(&proxy)));
     filters
 }

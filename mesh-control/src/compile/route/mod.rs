@@ -17,7 +17,7 @@ use super::pb::{UInt32Value, ZERO, off, route};
 use crate::store::service::Service;
 
 pub(super) use action::status;
-pub(super) use sidecar::sidecar;
+pub(super) use sidecar::{sidecar, unknown};
 
 /// Name of a route that no rule made.
 const DEFAULT: &str = "default";

@@ -170,7 +170,7 @@ fn domains(ctx: &Context<'_>, service: &Service, port: u16) -> Vec<String> {
 }
 
 /// Hosts that nobody knows.
-fn unknown(ctx: &Context<'_>) -> route::VirtualHost {
+pub(in super::super) fn unknown(ctx: &Context<'_>) -> route::VirtualHost {
     let everything = vec!["*".to_owned()];
     if ctx.registry_only() {
         let route = route::Route {
@@ -180,7 +180,7 @@ fn unknown(ctx: &Context<'_>) -> route::VirtualHost {
         };
         virtual_host("block_all".to_owned(), everything, vec![route])
     } else {
-        let route = to_cluster("allow_any", &ctx.unknown_cluster(), String::new());
+        let route = to_cluster("allow_any", &ctx.unknown_http_cluster(), String::new());
         virtual_host("allow_any".to_owned(), everything, vec![route])
     }
 }

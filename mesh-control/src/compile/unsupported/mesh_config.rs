@@ -99,16 +99,10 @@ pub fn unsupported_mesh(mesh: &MeshConfig) -> Vec<Warning> {
         }),
     );
     let outbound = &mesh.outbound_traffic_policy;
-    if outbound.tls_settings.is_some() {
+    if outbound.tls.is_some() && outbound.mode != MeshOutboundMode::AllowAnyDynamicDns {
         found.push(warning(
-            "outboundTrafficPolicy.tlsSettings".to_owned(),
-            "is not in force: unknown destinations are passed on as they are; write a ServiceEntry and a DestinationRule with tls",
-        ));
-    }
-    if outbound.mode == MeshOutboundMode::AllowAnyDynamicDns {
-        found.push(warning(
-            "outboundTrafficPolicy.mode".to_owned(),
-            "ALLOW_ANY_DYNAMIC_DNS is not in force yet: connections go where the caller resolved the name, as with ALLOW_ANY",
+            "outboundTrafficPolicy.tls".to_owned(),
+            "has no effect without mode ALLOW_ANY_DYNAMIC_DNS: unknown destinations are passed on as they are; write a ServiceEntry and a DestinationRule with tls",
         ));
     }
     for (index, roots) in mesh.ca_certificates.iter().enumerate() {
@@ -156,13 +150,12 @@ mod tests {
         let mesh = MeshConfig::from_yaml("accessLogFile: /dev/stdout\nproxyHttpPort: 15007\n").expect("readable");
         let fields: Vec<String> = unsupported_mesh(&mesh).into_iter().map(|w| w.field).collect();
         assert_eq!(fields, ["proxyHttpPort"]);
-        let text = "outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS, tlsSettings: {mode: SIMPLE}}";
+        let text = "outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS, tls: {mode: SIMPLE}}";
         let mesh = MeshConfig::from_yaml(text).expect("readable");
+        assert_eq!(unsupported_mesh(&mesh), []);
+        let mesh = MeshConfig::from_yaml("outboundTrafficPolicy: {tls: {mode: SIMPLE}}").expect("readable");
         let fields: Vec<String> = unsupported_mesh(&mesh).into_iter().map(|w| w.field).collect();
-        assert_eq!(
-            fields,
-            ["outboundTrafficPolicy.tlsSettings", "outboundTrafficPolicy.mode"]
-        );
+        assert_eq!(fields, ["outboundTrafficPolicy.tls"]);
         let text = "{defaultConfig: {concurrency: 2, image: {imageType: debug}}, localityLbSetting: {failoverPriority: [kubernetes.io/hostname]}}";
         let mesh = MeshConfig::from_yaml(text).expect("readable");
         let fields: Vec<String> = unsupported_mesh(&mesh).into_iter().map(|w| w.field).collect();

@@ -25,13 +25,16 @@ const WORKLOAD_ENTRY: &[&str] = &["address", "ports", "labels", "locality", "wei
 
 pub(super) fn report(name: &str, spec: &ServiceEntry) -> Vec<Warning> {
     let mut found = fields(name, spec, |path| of_list(SERVICE_ENTRY, path));
-    if spec.resolution == Resolution::DynamicDns {
-        found.push(Warning {
-            object: name.to_owned(),
-            field: "spec.resolution".to_owned(),
-            message: "DYNAMIC_DNS is not in force yet: connections go where the caller resolved the name, as with NONE"
-                .to_owned(),
-        });
+    for (index, port) in spec.ports.iter().enumerate() {
+        let other = port.target_port != 0 && port.target_port != port.number;
+        if spec.resolution == Resolution::DynamicDns && other {
+            found.push(Warning {
+                object: name.to_owned(),
+                field: format!("spec.ports[{index}].targetPort"),
+                message: "has no effect with resolution DYNAMIC_DNS: HTTP goes to the port that the request names, TLS to the port's number"
+                    .to_owned(),
+            });
+        }
     }
     for (index, endpoint) in spec.endpoints.iter().enumerate() {
         found.extend(socket_file(name, &format!("spec.endpoints[{index}].address"), endpoint));

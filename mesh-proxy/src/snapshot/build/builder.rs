@@ -299,7 +299,8 @@ impl Builder {
         let old = self.clusters.get(message.name.as_str()).map(|e| e.object.clone());
         let eds_name = message.eds_cluster_config.as_ref().map(|c| c.service_name.as_str());
         let eds_name = eds_name.filter(|n| !n.is_empty()).unwrap_or(&message.name);
-        let stats = self.shared.stats.clone();
+        let shared = self.shared.clone();
+        let stats = shared.stats.clone();
         let assigned = self.endpoints(eds_name);
         let mut context = Context::new(&mut self.secrets);
         let parts = Parts {
@@ -307,6 +308,7 @@ impl Builder {
             resolved: self.resolved.get(&message.name).map(Vec::as_slice).unwrap_or_default(),
             old: old.as_deref(),
             stats: &|name| ClusterStats::new(&stats, name),
+            caches: &|name, settings| shared.dns_caches.get(name, settings, &stats),
         };
         let made = cluster(message, &parts, &mut context)?;
         let deps = context.deps;

@@ -15,12 +15,14 @@ use super::circuit_breakers::limits;
 use super::cluster_http::upstream_http;
 use super::common::{duration, istio_string, string_field, uint};
 use super::context::Context;
+use super::dynamic_forward;
 use super::endpoint::{EndpointSpec, Host, assignment};
 use super::health::health_check;
 use super::invalid::{At, Invalid, Result, each};
 use super::lb::{lb_policy, rules};
 use super::outlier::outlier_detection;
 use super::tls::client_transport;
+use crate::dns::{CacheSettings, DnsCache};
 use crate::snapshot::{
     Cluster, ClusterState, Discovery, DnsFamily, DnsOptions, DnsTarget, Endpoint, EndpointState, IstioClusterMeta,
     IstioService, Keepalive, LbIndex, LiveIndex, Transport, TransportMatch, TransportSockets,
@@ -41,6 +43,8 @@ pub(super) struct Parts<'a> {
     pub(super) old: Option<&'a Cluster>,
     /// Statistics for a new cluster.
     pub(super) stats: &'a dyn Fn(&str) -> Arc<ClusterStats>,
+    /// Caches of addresses, by their names.
+    pub(super) caches: &'a dyn Fn(&str, CacheSettings) -> Arc<DnsCache>,
 }
 
 pub(super) fn cluster(value: &cluster::Cluster, parts: &Parts<'_>, context: &mut Context<'_>) -> Result<Cluster> {
@@ -51,19 +55,22 @@ pub(super) fn cluster(value: &cluster::Cluster, parts: &Parts<'_>, context: &mut
         None => Vec::new(),
         Some(a) => assignment(a).at("load_assignment")?,
     };
-    let discovery = discovery(value, &own, context)?;
-    let http = upstream_http(value)?;
+    let mut http = upstream_http(value)?;
+    let discovery = match dynamic_forward::cluster(value, &mut http)? {
+        Some((name, settings)) => Discovery::Dynamic((parts.caches)(&name, settings)),
+        None => discovery(value, &own, context)?,
+    };
     let transports = transports(value, http.auto_san_validation, context)?;
     let specs: Vec<(EndpointSpec, SocketAddr)> = match &discovery {
         Discovery::Static => addresses(&own).at("load_assignment")?,
         Discovery::Eds(_) => addresses(parts.assigned.unwrap_or_default())?,
         Discovery::StrictDns(_) => found(&own, parts.resolved, usize::MAX),
         Discovery::LogicalDns(_) => found(&own, parts.resolved, 1),
-        Discovery::OriginalDst => Vec::new(),
+        Discovery::OriginalDst | Discovery::Dynamic(_) => Vec::new(),
     };
     let health_check = health_check(&value.health_checks, &value.name)?.map(Arc::new);
-    // Original destinations are not known before they are wanted.
-    let health_check = health_check.filter(|_| discovery != Discovery::OriginalDst);
+    // Such endpoints are not known before they are wanted.
+    let health_check = health_check.filter(|_| discovery.lists_endpoints());
     let endpoints = endpoints(specs, &transports, parts.old, health_check.is_some());
     if health_check.is_none() {
         endpoints.iter().for_each(|e| e.state.unwell.store(false, Relaxed));
@@ -78,8 +85,8 @@ pub(super) fn cluster(value: &cluster::Cluster, parts: &Parts<'_>, context: &mut
     }
     let outlier = value.outlier_detection.as_ref().map(outlier_detection);
     let outlier = outlier.transpose().at("outlier_detection")?.map(Arc::new);
-    // Original destinations are not chosen, so none of them can be left out.
-    let outlier = outlier.filter(|_| discovery != Discovery::OriginalDst);
+    // Where nothing is chosen nothing can be left out.
+    let outlier = outlier.filter(|_| discovery.lists_endpoints());
     if outlier.is_none() {
         // Nobody would take them back.
         endpoints.iter().for_each(|e| e.state.ejected.store(false, Relaxed));
@@ -177,8 +184,29 @@ fn discovery(value: &cluster::Cluster, own: &[EndpointSpec], context: &mut Conte
     }
 }
 
-fn dns_options(value: &cluster::Cluster, own: &[EndpointSpec]) -> Result<DnsOptions> {
+/// A `DnsLookupFamily`.
+pub(super) fn dns_family(value: i32) -> Result<DnsFamily> {
     use cluster::cluster::DnsLookupFamily;
+    match DnsLookupFamily::try_from(value) {
+        Ok(DnsLookupFamily::Auto) => Ok(DnsFamily::Auto),
+        Ok(DnsLookupFamily::V4Only) => Ok(DnsFamily::V4Only),
+        Ok(DnsLookupFamily::V6Only) => Ok(DnsFamily::V6Only),
+        Ok(DnsLookupFamily::V4Preferred) => Ok(DnsFamily::V4Preferred),
+        Ok(DnsLookupFamily::All) => Ok(DnsFamily::All),
+        Err(_) => Err(Invalid::not_implemented("dns_lookup_family")),
+    }
+}
+
+fn dns_options(value: &cluster::Cluster, own: &[EndpointSpec]) -> Result<DnsOptions> {
+    let resolver = value.typed_dns_resolver_config.as_ref();
+    if !dynamic_forward::servers(resolver)
+        .at("typed_dns_resolver_config.typed_config")?
+        .is_empty()
+    {
+        return Err(Invalid::not_implemented(
+            "typed_dns_resolver_config.typed_config.resolvers",
+        ));
+    }
     #[allow(deprecated)]
     let (refresh, respect_ttl) = (duration(value.dns_refresh_rate.as_ref()), value.respect_dns_ttl);
     Ok(DnsOptions {
@@ -196,14 +224,7 @@ fn dns_options(value: &cluster::Cluster, own: &[EndpointSpec]) -> Result<DnsOpti
             .collect(),
         refresh: refresh.unwrap_or(DNS_REFRESH),
         respect_ttl,
-        family: match DnsLookupFamily::try_from(value.dns_lookup_family) {
-            Ok(DnsLookupFamily::Auto) => DnsFamily::Auto,
-            Ok(DnsLookupFamily::V4Only) => DnsFamily::V4Only,
-            Ok(DnsLookupFamily::V6Only) => DnsFamily::V6Only,
-            Ok(DnsLookupFamily::V4Preferred) => DnsFamily::V4Preferred,
-            Ok(DnsLookupFamily::All) => DnsFamily::All,
-            Err(_) => return Err(Invalid::not_implemented("dns_lookup_family")),
-        },
+        family: dns_family(value.dns_lookup_family)?,
     })
 }
 

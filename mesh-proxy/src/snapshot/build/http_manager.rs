@@ -12,6 +12,7 @@ use mesh_api::envoy::pb::envoy::extensions::filters::network::http_connection_ma
 use super::access_log::access_logs;
 use super::common::{any, any_type, boolean, duration, header_value, limit, within};
 use super::context::Context;
+use super::dynamic_forward::{self, HTTP_FILTER as DYNAMIC_FORWARD};
 use super::http_filters::{HEADER_MUTATION, LOCAL_RATE_LIMIT, header_mutation, local_rate_limit};
 use super::invalid::{At, Invalid, Result};
 use super::route::route_table;
@@ -148,6 +149,7 @@ pub(super) fn http_filter_type(filter: &hcm::HttpFilter) -> String {
         "envoy.filters.http.grpc_stats" => GRPC_STATS,
         "envoy.filters.http.local_ratelimit" => LOCAL_RATE_LIMIT,
         "envoy.filters.http.header_mutation" => HEADER_MUTATION,
+        "envoy.filters.http.dynamic_forward_proxy" => DYNAMIC_FORWARD,
         "istio.alpn" => ALPN,
         "istio.stats" => STATS,
         "istio.metadata_exchange" => PEER_METADATA,
@@ -189,6 +191,7 @@ fn http_filter(filter: &hcm::HttpFilter) -> Result<Recognised> {
         STATS => HttpFilter::IstioStats,
         PEER_METADATA => HttpFilter::PeerMetadata,
         LOCAL_RATE_LIMIT => HttpFilter::LocalRateLimit(Arc::new(configured(config, local_rate_limit)?)),
+        DYNAMIC_FORWARD => HttpFilter::DynamicForward(configured(config, dynamic_forward::http_filter)?),
         HEADER_MUTATION => HttpFilter::HeaderMutation(Arc::new(configured(config, header_mutation)?)),
         _ if filter.is_optional => {
             tracing::debug!(filter = %filter.name, kind, "optional HTTP filter is not implemented and left out");

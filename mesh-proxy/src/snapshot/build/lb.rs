@@ -31,8 +31,11 @@ pub(super) fn lb_policy(value: &cluster::Cluster, discovery: &Discovery) -> Resu
         Ok(other) => return Err(Invalid::new(format!("{} is not implemented", other.as_str_name())).under("lb_policy")),
         Err(_) => return Err(Invalid::not_implemented("lb_policy")),
     };
-    if (policy == LbPolicy::ClusterProvided) != (*discovery == Discovery::OriginalDst) {
-        return Err(Invalid::new("CLUSTER_PROVIDED goes with type ORIGINAL_DST, and only with it").under("lb_policy"));
+    if (policy == LbPolicy::ClusterProvided) == discovery.lists_endpoints() {
+        return Err(Invalid::new(
+            "CLUSTER_PROVIDED goes with type ORIGINAL_DST and with dynamic forward proxies, and only with those",
+        )
+        .under("lb_policy"));
     }
     Ok(policy)
 }

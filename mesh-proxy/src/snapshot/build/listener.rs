@@ -15,6 +15,7 @@ use mesh_api::envoy::pb::envoy::r#type::v3::{HashPolicy, hash_policy::PolicySpec
 use super::access_log::access_logs;
 use super::common::{address, any, any_type, boolean, cidr, duration, limit, to_port, uint};
 use super::context::Context;
+use super::dynamic_forward::{SNI_FILTER, sni_filter};
 use super::http_manager::http_manager;
 use super::invalid::{At, Invalid, Result, each};
 use super::tls::server_transport;
@@ -242,13 +243,21 @@ fn network_filters(all: &[listener::Filter], context: &mut Context<'_>) -> Resul
     let Some((last, before)) = all.split_last() else {
         return Ok((Vec::new(), Terminal::Close));
     };
-    let filters = each(before, "filters", |filter| match filter_type(filter)?.0.as_str() {
-        "envoy.tcp.metadataexchange.config.MetadataExchange" | "istio.metadata_exchange" => {
-            Ok(NetworkFilter::PeerExchange)
+    let filters = each(before, "filters", |filter| {
+        let (kind, config) = filter_type(filter)?;
+        match kind.as_str() {
+            "envoy.tcp.metadataexchange.config.MetadataExchange" | "istio.metadata_exchange" => {
+                Ok(NetworkFilter::PeerExchange)
+            }
+            "stats.PluginConfig" | "istio.stats" => Ok(NetworkFilter::IstioStats),
+            SNI_FILTER => {
+                let config = config.ok_or_else(|| Invalid::new("a configuration is required").under("typed_config"))?;
+                let (cache, port) = any(config).and_then(|c| sni_filter(&c)).at("typed_config")?;
+                Ok(NetworkFilter::SniForward(cache, port))
+            }
+            HTTP_MANAGER | TCP_PROXY => Err(Invalid::new("must be the last filter")),
+            other => Err(Invalid::new(format!("{other} is not implemented")).under("typed_config")),
         }
-        "stats.PluginConfig" | "istio.stats" => Ok(NetworkFilter::IstioStats),
-        HTTP_MANAGER | TCP_PROXY => Err(Invalid::new("must be the last filter")),
-        other => Err(Invalid::new(format!("{other} is not implemented")).under("typed_config")),
     })?;
     let terminal = terminal(last, context).at(&format!("filters[{}]", before.len()))?;
     Ok((filters, terminal))

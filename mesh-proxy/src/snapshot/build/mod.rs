@@ -15,6 +15,7 @@ mod cluster;
 mod cluster_http;
 mod common;
 mod context;
+mod dynamic_forward;
 mod endpoint;
 mod entry;
 mod forward;

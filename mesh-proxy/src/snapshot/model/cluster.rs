@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use super::{
     ClientTls, HashRule, HealthCheck, HostMonitor, Http2Options, LbIndex, LbRules, LiveIndex, Origin, OutlierDetection,
 };
+use crate::dns::DnsCache;
 use crate::telemetry::stats::ClusterStats;
 
 /// `envoy.config.cluster.v3.Cluster`, with its endpoints.
@@ -29,7 +30,7 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// Protocol towards the endpoints.
     pub http: UpstreamHttp,
-    /// Endpoints, priorities ascending; empty for [`Discovery::OriginalDst`].
+    /// Endpoints, priorities ascending; empty unless [`Discovery::lists_endpoints`].
     pub endpoints: Vec<Arc<Endpoint>>,
     /// Tables over `endpoints` by the health that was configured: [`LbIndex::new`].
     pub index: LbIndex,
@@ -62,6 +63,24 @@ impl Cluster {
     pub fn max_retries(&self) -> u32 {
         self.limits.retries(&self.state)
     }
+
+    /// Where a connection goes if the cluster lists no endpoints: `original`, or the address of the host that is asked for, as
+    /// far as it is known. Hosts without a port have `port`.
+    pub fn destination(&self, original: SocketAddr, host: Option<&str>, port: u16) -> Option<SocketAddr> {
+        match &self.discovery {
+            Discovery::Dynamic(cache) => cache.address(host.filter(|h| !h.is_empty())?, port),
+            _ => Some(original),
+        }
+    }
+
+    /// Port of hosts that say none.
+    pub fn default_port(&self) -> u16 {
+        if self.transports.default.tls().is_some() {
+            443
+        } else {
+            80
+        }
+    }
 }
 
 /// How endpoints are found.
@@ -77,6 +96,15 @@ pub enum Discovery {
     LogicalDns(DnsOptions),
     /// Where the connection was going.
     OriginalDst,
+    /// By DNS, of the host that the request is for (`envoy.clusters.dynamic_forward_proxy`).
+    Dynamic(Arc<DnsCache>),
+}
+
+impl Discovery {
+    /// Whether the cluster knows its endpoints; else each connection says where it goes.
+    pub fn lists_endpoints(&self) -> bool {
+        !matches!(self, Discovery::OriginalDst | Discovery::Dynamic(_))
+    }
 }
 
 /// DNS settings of a cluster.

@@ -144,6 +144,9 @@ pub enum NetworkFilter {
     PeerExchange,
     /// `istio.stats`: Istio's standard TCP metrics.
     IstioStats,
+    /// `envoy.filters.network.sni_dynamic_forward_proxy`: looks up the server name, in the cache of this name, to go to this
+    /// port of it.
+    SniForward(Arc<str>, u16),
 }
 
 /// The last network filter.
@@ -347,6 +350,8 @@ pub enum HttpFilter {
     LocalRateLimit(Arc<LocalRateLimit>),
     /// `envoy.filters.http.header_mutation`, before what a route says.
     HeaderMutation(Arc<HeaderMutation>),
+    /// `envoy.filters.http.dynamic_forward_proxy`: looks up the host of requests, in the cache of this name.
+    DynamicForward(Arc<str>),
 }
 
 /// `envoy.access_loggers.file` or `stdout`.
