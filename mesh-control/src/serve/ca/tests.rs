@@ -8,7 +8,7 @@ use tonic::Request;
 use x509_parser::prelude::*;
 
 use super::authority::{Authority, BACKDATE, DEFAULT_TTL, MAX_TTL};
-use super::caller::{Callers, identity_of};
+use super::caller::{Callers, Proofs, identity_of};
 use super::token::{ServiceAccount, Tokens};
 
 fn web() -> SpiffeId {

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::Cluster;
-use super::lease::{Leading, while_leading};
+use super::lease::Leading;
 
 /// Between two looks: whoever installs or upgrades the chart writes them anew, without a bundle.
 const LOOK: Duration = Duration::from_secs(2);
@@ -23,17 +23,16 @@ const LOOK: Duration = Duration::from_secs(2);
 pub(super) async fn keep(
     cluster: Cluster,
     roots: String,
-    leading: Leading,
-    stopping: watch::Receiver<bool>,
+    mut leading: Leading,
+    mut stopping: watch::Receiver<bool>,
 ) -> Result<()> {
     let bundle = base64::engine::general_purpose::STANDARD.encode(roots);
     let mutating: Api<MutatingWebhookConfiguration> = Api::all(cluster.client.clone());
     let validating: Api<ValidatingWebhookConfiguration> = Api::all(cluster.client.clone());
-    while_leading(leading, stopping, LOOK, async || {
+    while leading.turn(LOOK, &mut stopping).await {
         look(&cluster, &mutating, &bundle).await;
         look(&cluster, &validating, &bundle).await;
-    })
-    .await;
+    }
     Ok(())
 }
 

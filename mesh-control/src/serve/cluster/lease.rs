@@ -50,6 +50,18 @@ impl Leading {
         }
     }
 
+    /// Waits for a pause, and then until this replica writes; false when the program stops.
+    pub(super) async fn turn(&mut self, pause: Duration, stopping: &mut watch::Receiver<bool>) -> bool {
+        let waited = async {
+            tokio::time::sleep(pause).await;
+            self.until().await;
+        };
+        tokio::select! {
+            () = waited => true,
+            _ = stopping.wait_for(|stop| *stop) => false,
+        }
+    }
+
     /// Waits until this begins or ends.
     pub(super) async fn changed(&mut self) {
         if self.0.changed().await.is_err() {
@@ -164,26 +176,3 @@ fn took(result: kube::Result<Lease>) -> kube::Result<bool> {
         Err(error) => Err(error),
     }
 }
-
-/// Repeats a piece of work while this replica writes, until the program stops: at once, and after each pause.
-pub(super) async fn while_leading(
-    mut leading: Leading,
-    mut stopping: watch::Receiver<bool>,
-    pause: Duration,
-    mut work: impl AsyncFnMut(),
-) {
-    loop {
-        tokio::select! {
-            () = leading.until() => {}
-            _ = stopping.wait_for(|stop| *stop) => return,
-        }
-        if leading.now() {
-            work().await;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            _ = stopping.wait_for(|stop| *stop) => return,
-        }
-    }
-}
-

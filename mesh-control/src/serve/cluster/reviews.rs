@@ -45,7 +45,7 @@ impl Reviews {
         }
         let review = TokenReview {
             spec: TokenReviewSpec {
-                token: Some(token.to_owned()),
+                token: token.to_owned(),
                 audiences: Some(vec![AUDIENCE.to_owned()]),
             },
             ..TokenReview::default()

@@ -76,7 +76,7 @@ mod tests {
         let AnyObject::EndpointSlice(slice) = object else {
             panic!("{object:?}")
         };
-        let endpoint = &slice.object.endpoints[0];
+        let endpoint = &slice.object.endpoints.as_ref().expect("endpoints")[0];
         assert_eq!(
             (endpoint.node_name.as_deref(), endpoint.zone.as_deref()),
             (Some("node-1"), Some("a"))
