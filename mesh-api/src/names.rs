@@ -18,6 +18,8 @@ pub mod port {
     pub const XDS_TLS: u16 = 15012;
     /// Metrics and debug pages of the control plane.
     pub const CONTROL_MONITORING: u16 = 15014;
+    /// Webhooks of the control plane.
+    pub const WEBHOOKS: u16 = 15017;
     /// Agent: merged Prometheus metrics, health, application probes.
     pub const STATUS: u16 = 15020;
     /// Readiness of the proxy (`/healthz/ready`).

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
@@ -14,7 +13,7 @@ use mesh_api::names::{NodeId, port};
 use crate::cli_compile;
 use crate::compile::Proxy;
 use crate::serve::ca::token::{ServiceAccount, Tokens};
-use crate::serve::{self, Options};
+use crate::serve::{self, Options, Source};
 use crate::source::directory::Directory;
 use crate::source::mesh::MeshSource;
 use crate::source::{self, Diagnostic, Severity};
@@ -63,8 +62,12 @@ Ports:
   15010  xDS and CA in plaintext; on loopback only, unless --grpc-addr says otherwise
   15012  xDS and CA over TLS; callers prove themselves by token or by their mesh certificate
   15014  /metrics, /ready, /version; and on the machine itself /debug (syncz, configz, config_dump)
+  15017  webhooks of the API server, with --source kubernetes
 
-The folder of --ca-dir holds the root and its key. Put your own ca-cert.pem, ca-key.pem, root-cert.pem and
+With --source kubernetes the CA's key is in the Secret `cacerts` (yours) or `istio-ca-secret` (made at the first start),
+and --ca-dir is a folder for its files that need not be kept. POD_NAMESPACE, POD_NAME and REVISION say who we are.
+
+Otherwise the folder of --ca-dir holds the root and its key. Put your own ca-cert.pem, ca-key.pem, root-cert.pem and
 cert-chain.pem there before the first start to sign with your own CA. bundle/root-cert.pem in it is what proxies trust.";
 
 #[derive(Debug, Args)]
@@ -83,6 +86,9 @@ struct Serve {
     /// Metrics and debug pages [default: port 15014 on --listen].
     #[arg(long, value_name = "ADDRESS:PORT")]
     monitoring_addr: Option<SocketAddr>,
+    /// Webhooks, with --source kubernetes [default: port 15017 on --listen].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    webhook_addr: Option<SocketAddr>,
     #[command(flatten)]
     ca: CaDir,
     /// Further names or addresses by which proxies reach this server, for its certificate.
@@ -99,8 +105,8 @@ struct CaDir {
 
 #[derive(Debug, Args)]
 struct Objects {
-    /// Where the objects are: dir:PATH.
-    #[arg(long, value_name = "dir:PATH")]
+    /// Where the objects are: a folder of YAML, or the cluster of this Pod or of KUBECONFIG.
+    #[arg(long, value_name = "kubernetes|dir:PATH", value_parser = source)]
     source: Source,
     /// MeshConfig (YAML); without it the key `mesh` of ConfigMap istio-system/istio counts, if the source has it.
     #[arg(long, value_name = "FILE")]
@@ -113,20 +119,11 @@ struct Objects {
     exclude_unsafe_503: bool,
 }
 
-#[derive(Debug, Clone)]
-struct Source(PathBuf);
-
-impl FromStr for Source {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            Some(("dir", path)) if !path.is_empty() => Ok(Source(path.into())),
-            _ if text == "kubernetes" => {
-                Err("Kubernetes as the source comes in a later version; use dir:PATH with a folder of YAML".to_owned())
-            }
-            _ => Err("expected dir:PATH, for example dir:./mesh".to_owned()),
-        }
+fn source(text: &str) -> Result<Source, String> {
+    match text.split_once(':') {
+        Some(("dir", path)) if !path.is_empty() => Ok(Source::Directory(path.into())),
+        _ if text == "kubernetes" => Ok(Source::Kubernetes),
+        _ => Err("expected kubernetes, or dir:PATH, for example dir:./mesh".to_owned()),
     }
 }
 
@@ -246,13 +243,14 @@ impl Serve {
     fn options(self) -> Options {
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         Options {
-            source: self.objects.source.0,
+            source: self.objects.source,
             mesh_config: self.objects.mesh_config,
             grpc: self.grpc_addr.unwrap_or((loopback, port::XDS_PLAINTEXT).into()),
             secure_grpc: self.secure_grpc_addr.unwrap_or((self.listen, port::XDS_TLS).into()),
             monitoring: self
                 .monitoring_addr
                 .unwrap_or((self.listen, port::CONTROL_MONITORING).into()),
+            webhook: self.webhook_addr.unwrap_or((self.listen, port::WEBHOOKS).into()),
             ca_dir: self.ca.ca_dir,
             trust_domain: self.objects.trust_domain,
             exclude_unsafe_503: self.objects.exclude_unsafe_503,
@@ -263,7 +261,9 @@ impl Serve {
 
 impl Objects {
     fn load(&self) -> Result<(Store, source::Loaded)> {
-        let root = &self.source.0;
+        let Source::Directory(root) = &self.source else {
+            anyhow::bail!("only a folder can be read here: give --source dir:PATH");
+        };
         if !root.is_dir() {
             anyhow::bail!("--source dir:{}: there is no such folder", root.display());
         }
@@ -346,9 +346,12 @@ mod tests {
     }
 
     #[test]
-    fn kubernetes_as_source_is_refused_with_a_reason() {
-        let error = Cli::try_parse_from(["mesh-control", "serve", "--source", "kubernetes"]).expect_err("refused");
-        assert!(error.to_string().contains("later version"), "{error}");
+    fn sources_are_read() {
+        assert_eq!(source("kubernetes"), Ok(Source::Kubernetes));
+        assert_eq!(source("dir:./mesh"), Ok(Source::Directory("./mesh".into())));
+        for bad in ["", "dir:", "mesh", "kubernetes:"] {
+            assert!(source(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

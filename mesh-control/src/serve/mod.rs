@@ -1,10 +1,11 @@
-//! What the control plane serves: certificates ([`ca`]), configuration ([`ads`]), and pages for people and tools
-//! ([`monitoring`]).
+//! What the control plane serves: certificates ([`ca`]), configuration ([`ads`]), pages for people and tools
+//! ([`monitoring`]), and on Kubernetes answers to the API server ([`webhook`]) and what the mesh needs in it ([`cluster`]).
 //!
-//! [`start`] is the wiring, in the order in which things come up: source → certificate authority → snapshot → ports.
+//! [`start`] is the wiring, in the order in which things come up: source → snapshot → certificate authority → ports.
 
 pub mod ads;
 pub mod ca;
+mod cluster;
 pub mod model;
 pub mod monitoring;
 mod register;
@@ -12,7 +13,9 @@ mod share;
 #[cfg(test)]
 mod share_tests;
 mod tls;
+mod webhook;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,22 +33,46 @@ use tracing::{info, warn};
 
 use ads::server::Ads;
 use ca::authority::Authority;
-use ca::caller::Callers;
+use ca::caller::{Callers, Proofs};
 use ca::service::CertificateService;
 use ca::token::Tokens;
+use cluster::Cluster;
+use cluster::reviews::Reviews;
 use model::Model;
 pub use register::entry as entry_of_group;
+
+use crate::source::Reader;
+use crate::source::directory::{Directory, Watcher};
+use crate::source::kubernetes::Kubernetes;
 
 /// Proxies on the way out have this long to see that their streams have ended.
 const GOODBYE: Duration = Duration::from_secs(3);
 /// A dead peer is noticed after this long.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
+/// Where the objects are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// In a folder of YAML.
+    Directory(PathBuf),
+    /// In the API server of a cluster.
+    Kubernetes,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Directory(path) => write!(f, "dir:{}", path.display()),
+            Source::Kubernetes => f.write_str("kubernetes"),
+        }
+    }
+}
+
 /// What `mesh-control serve` is told.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Folder with the objects.
-    pub source: PathBuf,
+    /// Where the objects are.
+    pub source: Source,
     /// MeshConfig; without it the ConfigMap `istio` counts.
     pub mesh_config: Option<PathBuf>,
     /// Plaintext xDS and CA.
@@ -54,6 +81,8 @@ pub struct Options {
     pub secure_grpc: SocketAddr,
     /// Metrics and debug pages.
     pub monitoring: SocketAddr,
+    /// Webhooks, on Kubernetes.
+    pub webhook: SocketAddr,
     /// Keys and certificates.
     pub ca_dir: PathBuf,
     /// Trust domain; without it that of the MeshConfig counts.
@@ -84,30 +113,31 @@ pub struct Running {
 /// # Errors
 /// When the folder, the CA or a port cannot be had.
 pub async fn start(options: Options) -> Result<Running> {
-    let root = &options.source;
-    if !root.is_dir() {
-        anyhow::bail!("--source dir:{}: there is no such folder", root.display());
-    }
     // A provider may be set already where this runs inside a larger program.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     monitoring::install_metrics();
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
 
-    let source = options.clone();
-    let (model, follow) = tokio::task::spawn_blocking(move || Model::open(&source)).await??;
-    let further = model
-        .present()
-        .store
-        .mesh()
-        .ca_certificates
-        .iter()
-        .filter_map(|c| c.pem.clone())
-        .collect::<Vec<_>>();
-    let authority = Authority::open_with(&options.ca_dir, model.trust_domain(), &further)?;
+    let (reader, cluster) = read(&options).await?;
+    let settings = options.clone();
+    let (model, follow) = tokio::task::spawn_blocking(move || Model::open(reader, &settings)).await??;
+    let present = model.present();
+    let certificates = &present.store.mesh().ca_certificates;
+    let further: Vec<String> = certificates.iter().filter_map(|c| c.pem.clone()).collect();
+    let (ca_dir, trust_domain) = (&options.ca_dir, model.trust_domain());
+    let (authority, proofs) = match &cluster {
+        Some(cluster) => (
+            cluster::authority::open(cluster, ca_dir, trust_domain, &further).await?,
+            Proofs::Cluster(Arc::new(Reviews::new(cluster.client.clone()))),
+        ),
+        None => (
+            Authority::open_with(ca_dir, trust_domain, &further)?,
+            Proofs::Own(Arc::new(Tokens::open(ca_dir)?)),
+        ),
+    };
     let authority = Arc::new(authority);
-    let tokens = Arc::new(Tokens::open(&options.ca_dir)?);
-    let callers = Callers::new(tokens, authority.trust_domain());
+    let callers = Callers::new(proofs, authority.trust_domain());
     let hub = model.hub().clone();
     tasks.spawn(follow.run(stopping.clone()));
 
@@ -145,10 +175,20 @@ pub async fn start(options: Options) -> Result<Running> {
     let server = services(false).serve_with_incoming_shutdown(incoming, stopped(stopping.clone()));
     tasks.spawn(async move { server.await.context("plaintext gRPC") });
 
-    let acceptor = tls::Acceptor::new(authority.clone(), &options.names)?;
+    let mut names = options.names.clone();
+    names.extend(cluster.iter().flat_map(Cluster::names));
+    let acceptor = tls::Acceptor::new(authority.clone(), &names, b"h2")?;
     let incoming = tls::incoming(secure, acceptor, stopping.clone());
     let server = services(true).serve_with_incoming_shutdown(incoming, stopped(stopping.clone()));
     tasks.spawn(async move { server.await.context("gRPC over TLS") });
+
+    if let Some(cluster) = &cluster {
+        let listener = listen(options.webhook, "--webhook-addr").await?;
+        let acceptor = tls::Acceptor::new(authority.clone(), &names, webhook::PROTOCOL)?;
+        tasks.spawn(webhook::serve(tls::incoming(listener, acceptor, stopping.clone())));
+        let roots = std::fs::read_to_string(authority.bundle_file())?;
+        cluster.write(&roots, &mut tasks, &stopping);
+    }
 
     tasks.spawn(monitoring::serve(
         monitoring,
@@ -160,6 +200,27 @@ pub async fn start(options: Options) -> Result<Running> {
         roots = %running.roots.display(), "serving"
     );
     Ok(Running { tasks, ..running })
+}
+
+/// The source, watched from now on; and its cluster, if it is one.
+async fn read(options: &Options) -> Result<(Reader, Option<Cluster>)> {
+    match &options.source {
+        Source::Directory(root) => {
+            if !root.is_dir() {
+                anyhow::bail!("--source dir:{}: there is no such folder", root.display());
+            }
+            // Watching begins before reading: a change in between is seen.
+            let beside: Vec<PathBuf> = options.mesh_config.iter().cloned().collect();
+            let watcher = Watcher::new(root, &beside);
+            Ok((Reader::Directory(Directory::new(root), watcher), None))
+        }
+        Source::Kubernetes => {
+            let cluster = Cluster::connect().await?;
+            let settings = [cluster.named("istio"), cluster.named(webhook::INJECTOR)];
+            let objects = Kubernetes::open(&cluster.client, &cluster.namespace, &settings).await?;
+            Ok((Reader::Kubernetes(objects), Some(cluster)))
+        }
+    }
 }
 
 async fn listen(address: SocketAddr, option: &str) -> Result<TcpListener> {

@@ -1,7 +1,6 @@
 //! The objects in force: read, indexed, published, followed.
 
 use std::collections::{BTreeSet, HashSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,9 +19,8 @@ use super::ads::resources::{Layer, Resources};
 use super::register::{Candidate, Registered};
 use super::share::{History, Shares};
 use crate::compile::{self, Compiled, Proxy, Scope, Warning};
-use crate::source::directory::{Directory, Watcher};
 use crate::source::mesh::MeshSource;
-use crate::source::{self, Diagnostic, Loaded, Reported, Severity};
+use crate::source::{self, Diagnostic, Loaded, Reader, Reported, Severity};
 use crate::store::change::Change;
 use crate::store::{MeshConfig, Store};
 
@@ -158,8 +156,7 @@ pub struct Model {
 /// Follows the source.
 pub(super) struct Follow {
     model: Model,
-    directory: Directory,
-    watcher: Watcher,
+    reader: Reader,
     mesh: MeshSource,
     registering: watch::Receiver<()>,
     registered: Registered,
@@ -168,12 +165,8 @@ pub(super) struct Follow {
 
 impl Model {
     /// Reads the source for the first time.
-    pub(super) fn open(options: &Options) -> Result<(Self, Follow)> {
-        // Watching begins before reading: a change in between is seen.
-        let beside: Vec<PathBuf> = options.mesh_config.iter().cloned().collect();
-        let watcher = Watcher::new(&options.source, &beside);
-        let mut directory = Directory::new(&options.source);
-        let mut loaded = directory.load();
+    pub(super) fn open(mut reader: Reader, options: &Options) -> Result<(Self, Follow)> {
+        let mut loaded = reader.load();
         let mut source = MeshSource::new(options.mesh_config.clone(), options.trust_domain.clone())
             .excluding_unsafe_503(options.exclude_unsafe_503);
         let mesh = source.load(&mut loaded);
@@ -196,15 +189,14 @@ impl Model {
         };
         let mut follow = Follow {
             model: model.clone(),
-            directory,
-            watcher,
+            reader,
             mesh: source,
             registering: model.hub.registering(),
             registered: Registered::default(),
             findings: BTreeSet::new(),
         };
         follow.report(&snapshot);
-        info!(folder = %options.source.display(), objects = snapshot.store.objects().len(), "read");
+        info!(source = %options.source, objects = snapshot.store.objects().len(), "read");
         Ok((model, follow))
     }
 
@@ -233,7 +225,7 @@ impl Follow {
     pub(super) async fn run(mut self, mut stopping: watch::Receiver<bool>) -> Result<()> {
         loop {
             tokio::select! {
-                () = self.watcher.changed() => {}
+                () = self.reader.changed() => {}
                 // The hub lives as long as the model here.
                 _ = self.registering.changed() => {}
                 () = until(self.registered.deadline()) => {}
@@ -251,7 +243,7 @@ impl Follow {
     fn reload(&mut self) {
         let started = Instant::now();
         let before = self.model.present();
-        let mut loaded = self.directory.load();
+        let mut loaded = self.reader.load();
         let mesh = self.mesh.load(&mut loaded);
         let connections = self.model.hub.connections().into_iter();
         let proxies: Vec<Candidate> = connections.map(|c| (c.proxy.clone(), c.identity.clone())).collect();

@@ -39,12 +39,15 @@ pub(super) struct Acceptor {
     authority: Arc<Authority>,
     names: Vec<String>,
     verifier: Arc<dyn ClientCertVerifier>,
+    /// By ALPN.
+    protocol: &'static [u8],
     /// One for each local address that callers use, which the certificate names too.
     made: Mutex<HashMap<IpAddr, (Arc<ServerConfig>, Instant)>>,
 }
 
 impl Acceptor {
-    pub(super) fn new(authority: Arc<Authority>, names: &[String]) -> Result<Arc<Self>> {
+    /// A server of one protocol (its ALPN name), known by these names beside the usual ones.
+    pub(super) fn new(authority: Arc<Authority>, names: &[String], protocol: &'static [u8]) -> Result<Arc<Self>> {
         let mut roots = RootCertStore::empty();
         for root in authority.roots() {
             roots.add(root.clone()).context("a trusted root cannot be used")?;
@@ -58,6 +61,7 @@ impl Acceptor {
             authority,
             names: names.collect(),
             verifier,
+            protocol,
             made: Mutex::default(),
         };
         // Shows bad names now rather than with the first caller.
@@ -100,7 +104,7 @@ impl Acceptor {
             .with_client_cert_verifier(self.verifier.clone())
             .with_single_cert(identity.chain, identity.key)
             .context("the server's certificate")?;
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.alpn_protocols = vec![self.protocol.to_vec()];
         // A resumed session would bring back an identity without another look at its certificate.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;

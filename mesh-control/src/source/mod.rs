@@ -5,6 +5,7 @@
 
 mod conflicts;
 pub mod directory;
+pub mod kubernetes;
 pub mod mesh;
 mod references;
 mod sidecars;
@@ -18,7 +19,35 @@ use mesh_api::istio::AnyObject;
 
 use crate::compile;
 use crate::store::Store;
-use directory::Lines;
+use directory::{Directory, Lines, Watcher};
+use kubernetes::Kubernetes;
+
+/// What objects are read from, again and again.
+#[derive(Debug)]
+pub enum Reader {
+    /// A folder of YAML.
+    Directory(Directory, Watcher),
+    /// A cluster's API server.
+    Kubernetes(Kubernetes),
+}
+
+impl Reader {
+    /// Everything as it is now. Reading a folder takes a while.
+    pub fn load(&mut self) -> Loaded {
+        match self {
+            Reader::Directory(directory, _) => directory.load(),
+            Reader::Kubernetes(cluster) => cluster.load(),
+        }
+    }
+
+    /// Waits for a change. May be dropped and called again.
+    pub async fn changed(&mut self) {
+        match self {
+            Reader::Directory(_, watcher) => watcher.changed().await,
+            Reader::Kubernetes(cluster) => cluster.changed().await,
+        }
+    }
+}
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -6,7 +6,6 @@
 //! resources once keeps no buffer of that size.
 
 use std::convert::Infallible;
-use std::future::{Ready, ready};
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready as ready_or_wait};
@@ -41,33 +40,34 @@ impl NamedService for Ads {
 impl Service<http::Request<tonic::body::Body>> for Ads {
     type Response = http::Response<tonic::body::Body>;
     type Error = Infallible;
-    type Future = Ready<Result<Self::Response, Infallible>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
-        let method = request.uri().path().rsplit('/').next().unwrap_or_default();
-        let responses = if method == Delta::METHOD {
-            self.accept::<Delta>(Request::from_http(request))
-        } else if method == StateOfTheWorld::METHOD {
-            self.accept::<StateOfTheWorld>(Request::from_http(request))
-        } else {
-            Err(Status::unimplemented(format!(
-                "{} has no method {method:?}",
-                Self::NAME
-            )))
-        };
-        ready(Ok(match responses {
-            Ok(responses) => {
-                let mut response = http::Response::new(tonic::body::Body::new(responses));
-                let headers = response.headers_mut();
-                headers.insert(CONTENT_TYPE, tonic::metadata::GRPC_CONTENT_TYPE);
-                response
-            }
-            Err(status) => status.into_http(),
-        }))
+        let ads = self.clone();
+        Box::pin(async move {
+            let method = request.uri().path().rsplit('/').next().unwrap_or_default();
+            let responses = if method == Delta::METHOD {
+                ads.accept::<Delta>(Request::from_http(request)).await
+            } else if method == StateOfTheWorld::METHOD {
+                ads.accept::<StateOfTheWorld>(Request::from_http(request)).await
+            } else {
+                let text = format!("{} has no method {method:?}", Self::NAME);
+                Err(Status::unimplemented(text))
+            };
+            Ok(match responses {
+                Ok(responses) => {
+                    let mut response = http::Response::new(tonic::body::Body::new(responses));
+                    let headers = response.headers_mut();
+                    headers.insert(CONTENT_TYPE, tonic::metadata::GRPC_CONTENT_TYPE);
+                    response
+                }
+                Err(status) => status.into_http(),
+            })
+        })
     }
 }
 

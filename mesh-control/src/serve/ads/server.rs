@@ -41,10 +41,9 @@ pub struct Ads {
 type Out = mpsc::Sender<Result<Outgoing, Status>>;
 
 impl Ads {
-    #[allow(clippy::result_large_err, reason = "tonic's own error type")]
-    pub(super) fn accept<W: Wire>(&self, request: Request<tonic::body::Body>) -> Result<Responses, Status> {
+    pub(super) async fn accept<W: Wire>(self, request: Request<tonic::body::Body>) -> Result<Responses, Status> {
         let peer = request.remote_addr().map(|a| a.to_string()).unwrap_or_default();
-        let caller = self.callers.prove(&request).and_then(|caller| match caller {
+        let caller = self.callers.prove(&request).await.and_then(|caller| match caller {
             None if self.proof_required => Err(Status::unauthenticated(HOW_TO_PROVE)),
             caller => Ok(caller),
         });

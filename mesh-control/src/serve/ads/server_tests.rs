@@ -18,7 +18,7 @@ use super::hub::{Generate, Hub};
 use super::resources::{Resource, Resources};
 use super::server::Ads;
 use crate::compile::Proxy;
-use crate::serve::ca::caller::Callers;
+use crate::serve::ca::caller::{Callers, Proofs};
 use crate::serve::ca::token::Tokens;
 
 const WAIT: Duration = Duration::from_secs(30);
@@ -57,7 +57,7 @@ impl Server {
         let (stop, stopping) = watch::channel(false);
         let ads = Ads {
             hub: hub.clone(),
-            callers: Callers::new(tokens.clone(), "cluster.local"),
+            callers: Callers::new(Proofs::Own(tokens.clone()), "cluster.local"),
             proof_required,
             stopping,
         };

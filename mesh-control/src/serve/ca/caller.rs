@@ -7,7 +7,8 @@ use rustls_pki_types::CertificateDer;
 use tonic::{Request, Status};
 use x509_parser::prelude::GeneralName;
 
-use super::token::Tokens;
+use super::token::{ServiceAccount, Tokens};
+use crate::serve::cluster::reviews::Reviews;
 
 /// A proven caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,53 +19,75 @@ pub struct Caller {
     pub proof: &'static str,
 }
 
+/// Who says whose a token is.
+#[derive(Clone)]
+pub enum Proofs {
+    /// This control plane, which has signed it.
+    Own(Arc<Tokens>),
+    /// The API server.
+    Cluster(Arc<Reviews>),
+}
+
+impl Proofs {
+    async fn check(&self, token: &str) -> Result<ServiceAccount, String> {
+        match self {
+            Proofs::Own(tokens) => tokens.check(token),
+            Proofs::Cluster(reviews) => reviews.check(token).await,
+        }
+    }
+}
+
 /// Proves callers.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Callers {
-    tokens: Arc<Tokens>,
+    proofs: Proofs,
     trust_domain: Arc<str>,
 }
 
 impl Callers {
     /// Callers of one trust domain.
-    pub fn new(tokens: Arc<Tokens>, trust_domain: &str) -> Self {
+    pub fn new(proofs: Proofs, trust_domain: &str) -> Self {
         Callers {
-            tokens,
+            proofs,
             trust_domain: trust_domain.into(),
         }
     }
 
-    /// The caller's identity; `None` when the request brings no proof at all.
-    ///
-    /// # Errors
-    /// `UNAUTHENTICATED` when it brings a proof that does not hold.
-    pub fn prove<T>(&self, request: &Request<T>) -> Result<Option<Caller>, Status> {
-        if let Some(token) = bearer(request)? {
-            let account = self.tokens.check(token).map_err(Status::unauthenticated)?;
-            return Ok(Some(Caller {
-                id: SpiffeId {
-                    trust_domain: self.trust_domain.to_string(),
-                    namespace: account.namespace,
-                    service_account: account.name,
-                },
-                proof: "token",
-            }));
+    /// The caller's identity; `None` when the request brings no proof at all. The answer `UNAUTHENTICATED` means that it
+    /// brings one that does not hold.
+    pub fn prove<T>(
+        &self,
+        request: &Request<T>,
+    ) -> impl Future<Output = Result<Option<Caller>, Status>> + Send + use<T> {
+        // Nothing of the request is kept while others are asked.
+        let token = bearer(request).map(|t| t.map(str::to_owned));
+        let leaf = request.peer_certs().and_then(|chain| chain.first().cloned());
+        let (proofs, trust_domain) = (self.proofs.clone(), self.trust_domain.clone());
+        async move {
+            if let Some(token) = token? {
+                let account = proofs.check(&token).await.map_err(Status::unauthenticated)?;
+                return Ok(Some(Caller {
+                    id: SpiffeId {
+                        trust_domain: trust_domain.to_string(),
+                        namespace: account.namespace,
+                        service_account: account.name,
+                    },
+                    proof: "token",
+                }));
+            }
+            // The TLS server has verified the chain up to our roots; here it is only read.
+            let Some(leaf) = leaf else { return Ok(None) };
+            let id = identity_of(&leaf).map_err(Status::unauthenticated)?;
+            if id.trust_domain != *trust_domain {
+                return Err(Status::unauthenticated(format!(
+                    "the certificate's identity {id} is of another trust domain than {trust_domain}"
+                )));
+            }
+            Ok(Some(Caller {
+                id,
+                proof: "certificate",
+            }))
         }
-        // The TLS server has verified the chain up to our roots; here it is only read.
-        let Some(leaf) = request.peer_certs().and_then(|chain| chain.first().cloned()) else {
-            return Ok(None);
-        };
-        let id = identity_of(&leaf).map_err(Status::unauthenticated)?;
-        if id.trust_domain != *self.trust_domain {
-            return Err(Status::unauthenticated(format!(
-                "the certificate's identity {id} is of another trust domain than {}",
-                self.trust_domain
-            )));
-        }
-        Ok(Some(Caller {
-            id,
-            proof: "certificate",
-        }))
     }
 }
 

@@ -11,11 +11,11 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 /// Only the owner reads keys.
-pub(super) const SECRET: u32 = 0o600;
+pub(in crate::serve) const SECRET: u32 = 0o600;
 /// Certificates are public.
 pub(super) const PUBLIC: u32 = 0o644;
 
-pub(super) fn make_dir(dir: &Path) -> Result<()> {
+pub(in crate::serve) fn make_dir(dir: &Path) -> Result<()> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o755)
@@ -24,7 +24,7 @@ pub(super) fn make_dir(dir: &Path) -> Result<()> {
 }
 
 /// The file's text, or `None` when there is no such file.
-pub(super) fn read(path: &Path) -> Result<Option<String>> {
+pub(in crate::serve) fn read(path: &Path) -> Result<Option<String>> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
@@ -51,7 +51,7 @@ pub(super) fn create_once(path: &Path, text: &str, mode: u32) -> Result<String> 
 }
 
 /// Replaces a file whole.
-pub(super) fn replace(path: &Path, text: &str, mode: u32) -> Result<()> {
+pub(in crate::serve) fn replace(path: &Path, text: &str, mode: u32) -> Result<()> {
     let temporary = write_beside(path, text, mode)?;
     fs::rename(&temporary, path).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -7,7 +7,7 @@
 
 pub mod authority;
 pub mod caller;
-mod files;
+pub(super) mod files;
 pub mod service;
 pub mod token;
 

@@ -16,7 +16,7 @@ pub const HOW_TO_PROVE: &str = "who are you? Send `authorization: Bearer TOKEN` 
      --service-account NAMESPACE/NAME`), or connect with your present mesh certificate";
 
 /// The service.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct CertificateService {
     /// Signs.
     pub authority: Arc<Authority>,
@@ -35,6 +35,7 @@ impl IstioCertificateService for CertificateService {
         let caller = self
             .callers
             .prove(&request)
+            .await
             .and_then(|caller| caller.ok_or_else(|| Status::unauthenticated(HOW_TO_PROVE)));
         let caller = caller.inspect_err(|status| {
             metrics::counter!("citadel_server_authentication_failure_count").increment(1);

@@ -8,7 +8,7 @@ use tonic::Request;
 use x509_parser::prelude::*;
 
 use super::authority::{Authority, BACKDATE, DEFAULT_TTL, MAX_TTL};
-use super::caller::{Callers, identity_of};
+use super::caller::{Callers, Proofs, identity_of};
 use super::token::{ServiceAccount, Tokens};
 
 fn web() -> SpiffeId {
@@ -188,18 +188,19 @@ fn bearer(token: &str) -> Request<()> {
     request
 }
 
-#[test]
-fn a_token_proves_its_service_account() {
+#[tokio::test]
+async fn a_token_proves_its_service_account() {
     let dir = tempfile::tempdir().expect("dir");
     let tokens = std::sync::Arc::new(Tokens::open(dir.path()).expect("opens"));
-    let callers = Callers::new(tokens.clone(), "cluster.local");
+    let callers = Callers::new(Proofs::Own(tokens.clone()), "cluster.local");
     let now = SystemTime::now();
     let hour = Duration::from_secs(3600);
 
     let token = tokens.issue(&account(), hour, now).expect("token");
-    let caller = callers.prove(&bearer(&token)).expect("proven").expect("a caller");
+    let caller = callers.prove(&bearer(&token)).await.expect("proven").expect("a caller");
     assert_eq!((caller.id, caller.proof), (web(), "token"));
-    assert_eq!(callers.prove(&Request::new(())).expect("no proof is no error"), None);
+    let nobody = callers.prove(&Request::new(())).await;
+    assert_eq!(nobody.expect("no proof is no error"), None);
 
     // Another process with the same folder trusts it too.
     Tokens::open(dir.path())
@@ -226,7 +227,7 @@ fn a_token_proves_its_service_account() {
         (String::new(), "malformed"),
     ];
     for (token, reason) in cases {
-        let status = callers.prove(&bearer(&token)).expect_err(reason);
+        let status = callers.prove(&bearer(&token)).await.expect_err(reason);
         assert_eq!(status.code(), tonic::Code::Unauthenticated);
         assert!(status.message().contains(reason), "{reason}: {}", status.message());
     }
