@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::settings::{Policy, Settings, first_line};
+use super::settings::{Policy, Settings, yaml};
 use super::{Injector, Outcome, Request, Workload, inject, pod};
 
 /// A text with its Pods injected.
@@ -46,9 +46,7 @@ pub fn inject_documents(injector: &Injector<'_>, namespace: &str, text: &str) ->
             out.push_str(body);
             continue;
         }
-        let read = serde_saphyr::from_str::<Value>(body);
-        let mut value =
-            read.map_err(|e| format!("document at line {line}: is no YAML: {}", first_line(&e.to_string())))?;
+        let mut value = yaml(body).map_err(|e| format!("document at line {line}: {e}"))?;
         let changed = run
             .object(&mut value)
             .map_err(|e| format!("document at line {line}: {e}"))?;

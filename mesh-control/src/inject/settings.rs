@@ -186,7 +186,7 @@ impl Settings {
 fn template_of(value: &Value) -> Result<Template, String> {
     let fields = match value {
         Value::String(text) if text.contains("{{") => return Ok(Template::Go),
-        Value::String(text) => serde_saphyr::from_str(text).map_err(|e| first_line(&e.to_string()))?,
+        Value::String(text) => yaml(text)?,
         other => other.clone(),
     };
     match fields {
@@ -200,7 +200,7 @@ fn read<T: for<'de> Deserialize<'de>>(key: &str, text: &str) -> Result<T, String
     let mut value: Value = if text.trim().is_empty() {
         Value::Null
     } else {
-        serde_saphyr::from_str(text).map_err(|e| format!("{key}: is no YAML: {}", first_line(&e.to_string())))?
+        yaml(text).map_err(|e| format!("{key}: {e}"))?
     };
     if value.is_null() {
         value = Value::Object(serde_json::Map::new());
@@ -224,8 +224,14 @@ fn without_nulls(value: &mut Value) {
     }
 }
 
-pub(super) fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().to_owned()
+/// One document; `on` and `yes` are words here, as for the objects of a folder.
+pub(super) fn yaml(text: &str) -> Result<Value, String> {
+    let options = serde_saphyr::options! {
+        strict_booleans: true,
+        with_snippet: false,
+    };
+    serde_saphyr::from_str_with_options(text, options)
+        .map_err(|e| format!("is no YAML: {}", e.to_string().lines().next().unwrap_or_default()))
 }
 
 #[cfg(test)]

@@ -262,7 +262,7 @@ fn bad_requests_are_refused_with_the_reason() {
         json!({"metadata": {"annotations": {"status.sidecar.istio.io/port": "x"}}, "spec": {"containers": []}});
     let template =
         json!({"metadata": {"annotations": {"inject.istio.io/templates": "sidecar,mine"}}, "spec": {"containers": []}});
-    let no_name = json!({"spec": {"containers": [{"image": "x"}]}});
+    let no_list = json!({"spec": {"containers": {"image": "x"}}});
     for (body, expected) in [
         (b"".to_vec(), "the request is no JSON"),
         (
@@ -276,8 +276,8 @@ fn bad_requests_are_refused_with_the_reason() {
             "no sidecar can be injected: no Pod: spec is missing",
         ),
         (
-            question("v1", &no_name),
-            "no sidecar can be injected: no Pod: spec.containers[0]: missing field `name`",
+            question("v1", &no_list),
+            "no sidecar can be injected: no Pod: spec.containers: invalid type: map",
         ),
         (
             question("v1", &bad_port),
