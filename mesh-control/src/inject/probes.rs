@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::annotation;
-use super::pod::{self, PROXY, annotations, containers, env_of, existing_list, proxy_mut, set_env};
+use super::pod::{self, PROXY, annotations, env_of, existing_list, proxy_mut, set_env};
 
 /// Variable by which the agent learns what was asked for: JSON, path → probe.
 pub const PROBERS: &str = "ISTIO_KUBE_APP_PROBERS";
@@ -162,16 +162,4 @@ fn point_at_agent(probe: &mut Map<String, Value>, path: &str, status_port: u16) 
         action.insert("scheme".to_owned(), json!("HTTP"));
     }
     probe.insert("httpGet".to_owned(), Value::Object(action));
-}
-
-/// Whether a Pod has probes at the agent's port that nobody but an agent answers.
-#[must_use]
-pub fn are_rewritten(pod: &Value) -> bool {
-    LISTS.iter().flat_map(|list| containers(pod, list)).any(|container| {
-        PROBES.iter().any(|(field, _)| {
-            let path = container.get(field).and_then(|p| p.pointer("/httpGet/path"));
-            path.and_then(Value::as_str)
-                .is_some_and(|p| p.starts_with("/app-health/"))
-        })
-    })
 }
