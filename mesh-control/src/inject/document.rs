@@ -113,10 +113,9 @@ fn template_of(api_version: &str, kind: &str) -> Option<&'static str> {
     let group = api_version.split_once('/').map_or("", |(group, _)| group);
     Some(match (group, kind) {
         ("", "Pod") => "",
-        ("" | "apps" | "extensions" | "apps.openshift.io", "Deployment" | "StatefulSet" | "DaemonSet")
-        | (
+        (
             "" | "apps" | "extensions" | "apps.openshift.io",
-            "ReplicaSet" | "ReplicationController" | "DeploymentConfig",
+            "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "ReplicationController" | "DeploymentConfig",
         )
         | ("batch", "Job") => "/spec/template",
         ("batch", "CronJob") => "/spec/jobTemplate/spec/template",

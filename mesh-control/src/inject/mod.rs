@@ -244,7 +244,7 @@ fn build(facts: &Facts<'_>, request: &Request, original: &Value, warnings: &mut 
         merge::merge(&mut merged, &fields).map_err(wrong)?;
     }
     earlier.reapply(&mut merged, original, &injected)?;
-    reinject::follow_user(&mut merged, earlier.users_proxy(original), facts.tproxy());
+    reinject::follow_user(&mut merged, earlier.users_proxy(original), facts.tproxy(), warnings);
     if let Some(proxy) = pod::proxy_mut(&mut merged) {
         // Cluster and network are in their places already.
         let more = request.environment.iter().map(|(k, v)| (k.as_str(), v.as_str()));

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::pod::{self, INIT, PROXY, VALIDATION, existing_list, find};
 
+#[derive(Clone, Copy)]
 enum To {
     First,
     Last,

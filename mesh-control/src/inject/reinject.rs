@@ -145,40 +145,49 @@ impl Earlier {
     }
 }
 
-/// A proxy that runs as another user is told from the application by that one.
-pub(super) fn follow_user(merged: &mut Value, user: Option<&Value>, tproxy: bool) {
+/// A proxy that runs as another user is told from the application by that one. With TPROXY it cannot: only root may take
+/// packets that are for somebody else, and then the proxy is told by its group.
+pub(super) fn follow_user(merged: &mut Value, user: Option<&Value>, tproxy: bool, warnings: &mut Vec<String>) {
     let security = user.and_then(|c| c.get("securityContext"));
     let id = |field: &str| security.and_then(|s| s.get(field)).and_then(Value::as_i64);
-    let (uid, gid) = (id("runAsUser"), id("runAsGroup"));
-    if uid.is_none() && gid.is_none() {
+    let ids = [
+        ("runAsUser", id("runAsUser"), 0),
+        ("runAsGroup", id("runAsGroup"), 1337),
+    ];
+    let captured = [INIT, VALIDATION]
+        .iter()
+        .find(|name| find(merged, "initContainers", name).is_some());
+    let Some(capture) = captured.filter(|_| ids.iter().any(|(_, id, _)| id.is_some())) else {
+        return;
+    };
+    if tproxy {
+        let proxy = pod::proxy_mut(merged).and_then(|c| c.get_mut("securityContext"));
+        let Some(Value::Object(security)) = proxy else { return };
+        for (field, id, needed) in ids {
+            if id.is_some_and(|id| id != needed) {
+                security.insert(field.to_owned(), json!(needed));
+                warnings.push(format!(
+                    "container {PROXY}: securityContext.{field}: does not count with TPROXY, which takes {needed}"
+                ));
+            }
+        }
         return;
     }
-    if tproxy
-        && uid.is_some()
-        && let Some(security) = pod::proxy_mut(merged)
-            .and_then(|c| c.get_mut("securityContext"))
-            .filter(|s| s.is_object())
+    let list = existing_list(merged, "initContainers");
+    let Some(init) = list.and_then(|list| list.iter_mut().find(|c| pod::name(c) == *capture)) else {
+        return;
+    };
+    if *capture == VALIDATION
+        && let Some(Value::Object(security)) = init.get_mut("securityContext")
     {
-        // Only root may take packets that are for somebody else.
-        security["runAsUser"] = json!(0);
-    }
-    let Some(list) = existing_list(merged, "initContainers") else {
-        return;
-    };
-    let Some(init) = list.iter_mut().find(|c| [INIT, VALIDATION].contains(&pod::name(c))) else {
-        return;
-    };
-    if !tproxy && pod::name(init) == VALIDATION {
-        for (field, id) in [("runAsUser", uid), ("runAsGroup", gid)] {
-            if let Some(id) = id
-                && let Some(security) = init.get_mut("securityContext").filter(|s| s.is_object())
-            {
-                security[field] = json!(id);
+        for (field, id, _) in ids {
+            if let Some(id) = id {
+                security.insert(field.to_owned(), json!(id));
             }
         }
     }
     // Root's own traffic cannot be told apart.
-    let Some(uid) = uid.filter(|uid| *uid != 0) else { return };
+    let [(_, Some(uid @ 1..), _), _] = ids else { return };
     let Some(args) = init.get_mut("args").and_then(Value::as_array_mut) else {
         return;
     };

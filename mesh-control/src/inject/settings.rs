@@ -258,7 +258,7 @@ mod tests {
         let starts: Vec<&str> = settings
             .warnings
             .iter()
-            .map(|w| w.splitn(3, ": ").nth(1).unwrap_or_default())
+            .map(|w| w.split(": ").nth(1).unwrap_or_default())
             .collect();
         assert_eq!(
             starts,

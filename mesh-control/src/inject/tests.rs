@@ -81,7 +81,7 @@ fn the_pod_and_the_settings_decide() {
         let skip = Err(Skip::Namespace(namespace.to_owned()));
         assert_eq!(required(&enabled, namespace, &pod, &mut Vec::new()), skip);
     }
-    let mut host = pod.clone();
+    let mut host = pod;
     host["spec"]["hostNetwork"] = json!(true);
     assert_eq!(
         required(&enabled, "shop", &host, &mut Vec::new()),
