@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use mesh_api::names::{NodeId, port};
 
 use crate::cli_compile;
+use crate::cli_inject::KubeInject;
 use crate::compile::Proxy;
 use crate::serve::ca::token::{ServiceAccount, Tokens};
 use crate::serve::{self, Options, Source};
@@ -53,6 +54,8 @@ enum Command {
     Compile(Compile),
     /// Write a signed token that proves a service account to the CA.
     Token(Token),
+    /// Inject the proxy into the Pods of a file, as the webhook would.
+    Inject(KubeInject),
     /// Read a folder and print what is wrong with it. Ends with 1 if anything is.
     Validate(Validate),
 }
@@ -203,6 +206,12 @@ pub fn run(cli: Cli) -> Result<u8> {
         }
         Command::Compile(args) => args.run(),
         Command::Token(args) => args.run(),
+        Command::Inject(args) => {
+            if let Some(text) = args.run()? {
+                print!("{text}");
+            }
+            Ok(0)
+        }
         Command::Validate(args) => args.run(),
     }
 }

@@ -8,6 +8,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use mesh_control::cli_inject::KubeInject;
 
 /// Look into the mesh.
 #[derive(Parser)]
@@ -27,6 +28,8 @@ enum Command {
     /// Show what a proxy was configured with
     #[command(visible_alias = "pc")]
     ProxyConfig(proxy_config::Options),
+    /// Inject the proxy into the Pods of a file
+    KubeInject(KubeInject),
     /// Print the version
     Version,
 }
@@ -34,6 +37,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::ProxyConfig(options) => proxy_config::run(&options),
+        Command::KubeInject(options) => options.run().map(Option::unwrap_or_default),
         Command::Version => Ok(format!("client version: {}\n", env!("CARGO_PKG_VERSION"))),
     };
     match outcome {
