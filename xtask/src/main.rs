@@ -2,7 +2,10 @@
 
 mod bench;
 mod cargo;
+mod cluster;
 mod demo;
+mod image;
+mod process;
 mod setup;
 mod steps;
 mod test;
@@ -30,6 +33,8 @@ enum Command {
     Codegen,
     /// Measure a release build on this machine: `data` (beside Envoy, nginx and haproxy), `propagation`, `footprint`.
     Bench(bench::Options),
+    /// A kind cluster for tests, also on a bare Debian machine without Docker and without an image registry.
+    Cluster(cluster::Options),
     /// Format check, clippy with warnings denied, dependency rules.
     Lint,
     /// Install what tests and the demo need (Debian packages, a real Envoy as the oracle) and say where it is.
@@ -40,6 +45,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
+        Command::Cluster(options) => cluster::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Codegen => cargo::run(
             "codegen",

@@ -1,0 +1,346 @@
+//! Container images written without a container engine: a layer from files, a configuration, and one archive that
+//! `docker load`, `ctr images import` and `kind load image-archive` take.
+//!
+//! The archive is an OCI image layout that holds Docker's `manifest.json` as well, so that tools of either kind read it.
+//! Equal input gives equal bytes: entries are sorted, belong to root, and have no time.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+/// `PATH` of an image that names no other.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// One entry of a layer.
+#[derive(Debug, Clone)]
+enum Entry {
+    Folder { mode: u32 },
+    File { from: PathBuf, mode: u32 },
+    Bytes { content: Vec<u8>, mode: u32 },
+    Link { to: String },
+}
+
+/// Files of one layer by their paths in the image. Folders above an entry are made with mode 0755.
+#[derive(Debug, Default)]
+pub(crate) struct Layer {
+    entries: BTreeMap<String, Entry>,
+}
+
+/// What a container of the image is started with.
+#[derive(Debug, Default)]
+pub(crate) struct Config {
+    /// `NAME=value`; `PATH` is added if it is not among them.
+    pub(crate) env: Vec<String>,
+    /// Program and first arguments.
+    pub(crate) entrypoint: Vec<String>,
+    /// `UID[:GID]`; root if empty.
+    pub(crate) user: String,
+    /// Signal that asks it to end, as `SIGRTMIN+3`; SIGTERM if none.
+    pub(crate) stop_signal: Option<String>,
+}
+
+/// An archive that was written.
+#[derive(Debug)]
+pub(crate) struct Written {
+    /// `sha256:…` of the configuration, which Docker shows as the image's id.
+    pub(crate) id: String,
+    /// Bytes of the archive.
+    pub(crate) size: u64,
+}
+
+impl Layer {
+    /// A copy of a file of this machine, with permission bits such as 0o755.
+    pub(crate) fn file(&mut self, path: &str, from: &Path, mode: u32) -> &mut Layer {
+        self.add(
+            path,
+            Entry::File {
+                from: from.to_owned(),
+                mode,
+            },
+        )
+    }
+
+    /// A file with this content.
+    pub(crate) fn bytes(&mut self, path: &str, content: impl Into<Vec<u8>>, mode: u32) -> &mut Layer {
+        self.add(
+            path,
+            Entry::Bytes {
+                content: content.into(),
+                mode,
+            },
+        )
+    }
+
+    /// A symbolic link.
+    pub(crate) fn link(&mut self, path: &str, to: &str) -> &mut Layer {
+        self.add(path, Entry::Link { to: to.to_owned() })
+    }
+
+    /// An empty folder.
+    pub(crate) fn folder(&mut self, path: &str, mode: u32) -> &mut Layer {
+        self.add(path, Entry::Folder { mode })
+    }
+
+    fn add(&mut self, path: &str, entry: Entry) -> &mut Layer {
+        let path = path.trim_matches('/').to_owned();
+        for (at, _) in path.match_indices('/') {
+            let above = path.get(..at).unwrap_or_default().to_owned();
+            self.entries.entry(above).or_insert(Entry::Folder { mode: 0o755 });
+        }
+        self.entries.insert(path, entry);
+        self
+    }
+
+    /// Adds a program and, where it is linked dynamically, the libraries that `ldd` names, all looked for under `root`
+    /// (`/` for this machine).
+    ///
+    /// # Errors
+    /// When a library is not found, or `ldd` cannot be run.
+    pub(crate) fn program(&mut self, path: &str, root: &Path, program: &str) -> Result<&mut Layer> {
+        self.file(path, &under(root, program), 0o755);
+        self.libraries(root, program)
+    }
+
+    /// Adds only the libraries of a program or of a plug-in.
+    ///
+    /// # Errors
+    /// As for [`Layer::program`].
+    pub(crate) fn libraries(&mut self, root: &Path, program: &str) -> Result<&mut Layer> {
+        let output = std::process::Command::new("chroot")
+            .arg(root)
+            .args(["ldd", program])
+            .output()
+            .context("cannot start chroot")?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        for library in linked(&said).with_context(|| format!("ldd {program} under {}", root.display()))? {
+            let from = std::fs::canonicalize(under(root, &library)).with_context(|| library.clone())?;
+            self.file(&library, &from, 0o755);
+        }
+        Ok(self)
+    }
+
+    /// Writes the layer as a tar.
+    ///
+    /// # Errors
+    /// When a file cannot be read or the tar not be written; the error names it.
+    pub(crate) fn write(&self, to: &Path) -> Result<()> {
+        let file = File::create(to).with_context(|| to.display().to_string())?;
+        let mut tar = tar::Builder::new(BufWriter::new(file));
+        for (path, entry) in &self.entries {
+            append(&mut tar, path, entry).with_context(|| format!("/{path} of the layer {}", to.display()))?;
+        }
+        tar.into_inner()?.flush()?;
+        Ok(())
+    }
+}
+
+fn under(root: &Path, path: &str) -> PathBuf {
+    root.join(path.trim_start_matches('/'))
+}
+
+/// Paths of libraries in what `ldd` prints; none for a static program.
+fn linked(ldd: &str) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for line in ldd.lines().map(str::trim) {
+        if line.ends_with("not found") {
+            bail!("{line}");
+        }
+        let path = line.split("=>").last().unwrap_or(line).split_whitespace().next();
+        if let Some(path) = path.filter(|p| p.starts_with('/') && line.ends_with(')')) {
+            found.push(path.to_owned());
+        }
+    }
+    Ok(found)
+}
+
+fn append(tar: &mut tar::Builder<impl Write>, path: &str, entry: &Entry) -> Result<()> {
+    match entry {
+        Entry::Folder { mode } => {
+            let mut header = header(tar::EntryType::Directory, *mode, 0);
+            tar.append_data(&mut header, format!("{path}/"), std::io::empty())?;
+        }
+        Entry::File { from, mode } => {
+            let file = File::open(from).with_context(|| from.display().to_string())?;
+            let mut header = header(tar::EntryType::Regular, *mode, file.metadata()?.len());
+            tar.append_data(&mut header, path, BufReader::new(file))?;
+        }
+        Entry::Bytes { content, mode } => {
+            let mut header = header(tar::EntryType::Regular, *mode, content.len() as u64);
+            tar.append_data(&mut header, path, content.as_slice())?;
+        }
+        Entry::Link { to } => {
+            let mut header = header(tar::EntryType::Symlink, 0o777, 0);
+            tar.append_link(&mut header, path, to)?;
+        }
+    }
+    Ok(())
+}
+
+fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(size);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header
+}
+
+/// Writes an image `NAME:TAG` of finished layers (uncompressed tars, lowest first) to `out`.
+///
+/// # Errors
+/// When a layer cannot be read, or the archive not be written.
+pub(crate) fn write(name: &str, layers: &[PathBuf], config: &Config, out: &Path) -> Result<Written> {
+    let file = File::create(out).with_context(|| out.display().to_string())?;
+    write_to(name, layers, config, BufWriter::new(file))
+        .and_then(|id| {
+            Ok(Written {
+                id,
+                size: std::fs::metadata(out)?.len(),
+            })
+        })
+        .with_context(|| format!("image {name}"))
+}
+
+/// [`write`] into anything that takes bytes, such as the input of a compressor; gives the id.
+///
+/// # Errors
+/// As for [`write`].
+pub(crate) fn write_to(name: &str, layers: &[PathBuf], config: &Config, out: impl Write) -> Result<String> {
+    let layers = layers.iter().map(|path| hashed(path)).collect::<Result<Vec<_>>>()?;
+    let tag = name.rsplit_once(':').map_or("latest", |(_, tag)| tag);
+    let config = configuration(config, &layers);
+    let config_digest = digest(&config);
+    let descriptors: Vec<_> = layers
+        .iter()
+        .map(|l| json!({"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": format!("sha256:{}", l.digest), "size": l.size}))
+        .collect();
+    let manifest = serde_json::to_vec(&json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": format!("sha256:{config_digest}"), "size": config.len()},
+        "layers": descriptors,
+    }))?;
+    let manifest_digest = digest(&manifest);
+    let index = serde_json::to_vec(&json!({
+        "schemaVersion": 2,
+        "manifests": [{
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": format!("sha256:{manifest_digest}"),
+            "size": manifest.len(),
+            "annotations": {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": tag},
+        }],
+    }))?;
+    let docker = serde_json::to_vec(&json!([{
+        "Config": blob(&config_digest),
+        "RepoTags": [name],
+        "Layers": layers.iter().map(|l| blob(&l.digest)).collect::<Vec<_>>(),
+    }]))?;
+    let mut tar = tar::Builder::new(out);
+    let mut add = |path: &str, content: &[u8]| {
+        let mut header = header(tar::EntryType::Regular, 0o644, content.len() as u64);
+        tar.append_data(&mut header, path, content)
+    };
+    add("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    add("index.json", &index)?;
+    add("manifest.json", &docker)?;
+    add(&blob(&manifest_digest), &manifest)?;
+    add(&blob(&config_digest), &config)?;
+    for layer in &layers {
+        let mut header = header(tar::EntryType::Regular, 0o644, layer.size);
+        let file = BufReader::new(File::open(layer.path)?);
+        tar.append_data(&mut header, blob(&layer.digest), file)?;
+    }
+    tar.into_inner()?.flush()?;
+    Ok(format!("sha256:{config_digest}"))
+}
+
+/// A layer with what the manifest says of it.
+struct Hashed<'a> {
+    path: &'a Path,
+    digest: String,
+    size: u64,
+}
+
+fn hashed(path: &Path) -> Result<Hashed<'_>> {
+    let mut file = File::open(path).with_context(|| path.display().to_string())?;
+    let (mut hash, mut buffer, mut size) = (Sha256::new(), vec![0; 1 << 20], 0);
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            break;
+        }
+        hash.update(buffer.get(..read).unwrap_or_default());
+        size += read as u64;
+    }
+    Ok(Hashed {
+        path,
+        digest: hex(&hash.finalize()),
+        size,
+    })
+}
+
+fn configuration(config: &Config, layers: &[Hashed<'_>]) -> Vec<u8> {
+    let mut env = config.env.clone();
+    if !env.iter().any(|e| e.starts_with("PATH=")) {
+        env.insert(0, PATH.to_owned());
+    }
+    let mut start = json!({"Env": env, "WorkingDir": "/"});
+    if !config.entrypoint.is_empty() {
+        start["Entrypoint"] = json!(config.entrypoint);
+    }
+    if !config.user.is_empty() {
+        start["User"] = json!(config.user);
+    }
+    if let Some(signal) = &config.stop_signal {
+        start["StopSignal"] = json!(signal);
+    }
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let epoch = "1970-01-01T00:00:00Z";
+    json!({
+        "architecture": architecture,
+        "os": "linux",
+        "created": epoch,
+        "config": start,
+        "rootfs": {"type": "layers", "diff_ids": layers.iter().map(|l| format!("sha256:{}", l.digest)).collect::<Vec<_>>()},
+        "history": layers.iter().map(|_| json!({"created": epoch})).collect::<Vec<_>>(),
+    })
+    .to_string()
+    .into_bytes()
+}
+
+fn blob(digest: &str) -> String {
+    format!("blobs/sha256/{digest}")
+}
+
+fn digest(content: &[u8]) -> String {
+    hex(&Sha256::digest(content))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// SHA-256 of some texts, for keys of caches.
+pub(crate) fn key(parts: &[&[u8]]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hex(&hash.finalize())
+}
+
+#[cfg(test)]
+#[path = "image/tests.rs"]
+mod tests;
