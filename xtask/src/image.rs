@@ -4,14 +4,19 @@
 //! The archive is an OCI image layout that holds Docker's `manifest.json` as well, so that tools of either kind read it.
 //! Equal input gives equal bytes: entries are sorted, belong to root, and have no time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
+
+mod iptables;
+
+pub(crate) use iptables::iptables;
 
 /// `PATH` of an image that names no other.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -42,15 +47,6 @@ pub(crate) struct Config {
     pub(crate) user: String,
     /// Signal that asks it to end, as `SIGRTMIN+3`; SIGTERM if none.
     pub(crate) stop_signal: Option<String>,
-}
-
-/// An archive that was written.
-#[derive(Debug)]
-pub(crate) struct Written {
-    /// `sha256:…` of the configuration, which Docker shows as the image's id.
-    pub(crate) id: String,
-    /// Bytes of the archive.
-    pub(crate) size: u64,
 }
 
 impl Layer {
@@ -106,22 +102,44 @@ impl Layer {
         self.libraries(root, program)
     }
 
-    /// Adds only the libraries of a program or of a plug-in.
+    /// Adds only the libraries of a program.
     ///
     /// # Errors
     /// As for [`Layer::program`].
     pub(crate) fn libraries(&mut self, root: &Path, program: &str) -> Result<&mut Layer> {
-        let output = std::process::Command::new("chroot")
-            .arg(root)
-            .args(["ldd", program])
-            .output()
-            .context("cannot start chroot")?;
+        self.add_linked(root, &[program.to_owned()])?;
+        Ok(self)
+    }
+
+    /// Adds the libraries of all plug-ins (`*.so`) in a folder under `root`.
+    ///
+    /// # Errors
+    /// As for [`Layer::program`].
+    pub(crate) fn libraries_of_all(&mut self, root: &Path, folder: &str) -> Result<()> {
+        let plugins: Vec<_> = std::fs::read_dir(under(root, folder))?
+            .flatten()
+            .map(|e| format!("/{}/{}", folder.trim_matches('/'), e.file_name().to_string_lossy()))
+            .filter(|path| path.ends_with(".so"))
+            .collect();
+        self.add_linked(root, &plugins)
+    }
+
+    fn add_linked(&mut self, root: &Path, programs: &[String]) -> Result<()> {
+        // Its own root filesystem is every user's to ask; another one only root's.
+        let mut ldd = if root == Path::new("/") {
+            Command::new("ldd")
+        } else {
+            let mut chroot = Command::new("chroot");
+            chroot.arg(root).arg("ldd");
+            chroot
+        };
+        let output = ldd.args(programs).output().context("cannot start ldd")?;
         let said = String::from_utf8_lossy(&output.stdout);
-        for library in linked(&said).with_context(|| format!("ldd {program} under {}", root.display()))? {
+        for library in linked(&said).with_context(|| format!("ldd {} under {}", programs.join(" "), root.display()))? {
             let from = std::fs::canonicalize(under(root, &library)).with_context(|| library.clone())?;
             self.file(&library, &from, 0o755);
         }
-        Ok(self)
+        Ok(())
     }
 
     /// Writes the layer as a tar.
@@ -192,83 +210,124 @@ fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
     header
 }
 
-/// Writes an image `NAME:TAG` of finished layers (uncompressed tars, lowest first) to `out`.
+/// One image of an archive.
+#[derive(Debug)]
+pub(crate) struct Image<'a> {
+    /// `NAME:TAG`; without a registry it is Docker Hub's, as everywhere.
+    pub(crate) name: &'a str,
+    /// How it is started.
+    pub(crate) config: Config,
+    /// Finished layers (uncompressed tars), lowest first. Images of one archive may share them.
+    pub(crate) layers: &'a [PathBuf],
+}
+
+/// Writes an archive of images; gives its size in bytes.
 ///
 /// # Errors
 /// When a layer cannot be read, or the archive not be written.
-pub(crate) fn write(name: &str, layers: &[PathBuf], config: &Config, out: &Path) -> Result<Written> {
+pub(crate) fn write(images: &[Image<'_>], out: &Path) -> Result<u64> {
     let file = File::create(out).with_context(|| out.display().to_string())?;
-    write_to(name, layers, config, BufWriter::new(file))
-        .and_then(|id| {
-            Ok(Written {
-                id,
-                size: std::fs::metadata(out)?.len(),
-            })
-        })
-        .with_context(|| format!("image {name}"))
+    write_to(images, BufWriter::new(file)).with_context(|| out.display().to_string())?;
+    Ok(std::fs::metadata(out)?.len())
 }
 
-/// [`write`] into anything that takes bytes, such as the input of a compressor; gives the id.
+/// [`write`] into anything that takes bytes, such as the input of a compressor.
 ///
 /// # Errors
 /// As for [`write`].
-pub(crate) fn write_to(name: &str, layers: &[PathBuf], config: &Config, out: impl Write) -> Result<String> {
-    let layers = layers.iter().map(|path| hashed(path)).collect::<Result<Vec<_>>>()?;
-    let tag = name.rsplit_once(':').map_or("latest", |(_, tag)| tag);
-    let config = configuration(config, &layers);
-    let config_digest = digest(&config);
-    let descriptors: Vec<_> = layers
-        .iter()
-        .map(|l| json!({"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": format!("sha256:{}", l.digest), "size": l.size}))
-        .collect();
-    let manifest = serde_json::to_vec(&json!({
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": format!("sha256:{config_digest}"), "size": config.len()},
-        "layers": descriptors,
-    }))?;
-    let manifest_digest = digest(&manifest);
-    let index = serde_json::to_vec(&json!({
-        "schemaVersion": 2,
-        "manifests": [{
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "digest": format!("sha256:{manifest_digest}"),
-            "size": manifest.len(),
-            "annotations": {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": tag},
-        }],
-    }))?;
-    let docker = serde_json::to_vec(&json!([{
-        "Config": blob(&config_digest),
-        "RepoTags": [name],
-        "Layers": layers.iter().map(|l| blob(&l.digest)).collect::<Vec<_>>(),
-    }]))?;
-    let mut tar = tar::Builder::new(out);
-    let mut add = |path: &str, content: &[u8]| {
-        let mut header = header(tar::EntryType::Regular, 0o644, content.len() as u64);
-        tar.append_data(&mut header, path, content)
-    };
-    add("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-    add("index.json", &index)?;
-    add("manifest.json", &docker)?;
-    add(&blob(&manifest_digest), &manifest)?;
-    add(&blob(&config_digest), &config)?;
-    for layer in &layers {
-        let mut header = header(tar::EntryType::Regular, 0o644, layer.size);
-        let file = BufReader::new(File::open(layer.path)?);
-        tar.append_data(&mut header, blob(&layer.digest), file)?;
+pub(crate) fn write_to(images: &[Image<'_>], out: impl Write) -> Result<()> {
+    let mut archive = Archive::default();
+    for image in images {
+        archive.add(image).with_context(|| format!("image {}", image.name))?;
     }
-    tar.into_inner()?.flush()?;
-    Ok(format!("sha256:{config_digest}"))
+    archive.write(out)
+}
+
+/// What goes into an archive, each blob once.
+#[derive(Default)]
+struct Archive {
+    manifests: Vec<serde_json::Value>,
+    docker: Vec<serde_json::Value>,
+    documents: BTreeMap<String, Vec<u8>>,
+    layers: BTreeMap<PathBuf, Hashed>,
+}
+
+impl Archive {
+    fn add(&mut self, image: &Image<'_>) -> Result<()> {
+        for path in image.layers {
+            if !self.layers.contains_key(path) {
+                self.layers.insert(path.clone(), hashed(path)?);
+            }
+        }
+        let layers: Vec<_> = image.layers.iter().filter_map(|path| self.layers.get(path)).collect();
+        let describe = |kind: &str, digest: &str, size: u64| json!({"mediaType": format!("application/vnd.oci.image.{kind}"), "digest": format!("sha256:{digest}"), "size": size});
+        let config = configuration(&image.config, &layers);
+        let config_digest = digest(&config);
+        let manifest = serde_json::to_vec(&json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": describe("config.v1+json", &config_digest, config.len() as u64),
+            "layers": layers.iter().map(|l| describe("layer.v1.tar", &l.digest, l.size)).collect::<Vec<_>>(),
+        }))?;
+        let manifest_digest = digest(&manifest);
+        let mut listed = describe("manifest.v1+json", &manifest_digest, manifest.len() as u64);
+        listed["platform"] = json!({"architecture": architecture(), "os": "linux"});
+        listed["annotations"] = json!({
+            "io.containerd.image.name": full_name(image.name),
+            "org.opencontainers.image.ref.name": image.name.rsplit_once(':').map_or("latest", |(_, tag)| tag),
+        });
+        self.docker.push(json!({
+            "Config": blob(&config_digest),
+            "RepoTags": [image.name],
+            "Layers": layers.iter().map(|l| blob(&l.digest)).collect::<Vec<_>>(),
+        }));
+        self.manifests.push(listed);
+        self.documents
+            .extend([(manifest_digest, manifest), (config_digest, config)]);
+        Ok(())
+    }
+
+    fn write(&self, out: impl Write) -> Result<()> {
+        let mut tar = tar::Builder::new(out);
+        let mut add = |path: &str, content: &[u8]| {
+            let mut header = header(tar::EntryType::Regular, 0o644, content.len() as u64);
+            tar.append_data(&mut header, path, content)
+        };
+        let index = json!({"schemaVersion": 2, "manifests": self.manifests});
+        add("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        add("index.json", &serde_json::to_vec(&index)?)?;
+        add("manifest.json", &serde_json::to_vec(&self.docker)?)?;
+        for (digest, document) in &self.documents {
+            add(&blob(digest), document)?;
+        }
+        let mut written = BTreeSet::new();
+        for (path, layer) in &self.layers {
+            if written.insert(&layer.digest) {
+                let mut header = header(tar::EntryType::Regular, 0o644, layer.size);
+                tar.append_data(&mut header, blob(&layer.digest), BufReader::new(File::open(path)?))?;
+            }
+        }
+        tar.into_inner()?.flush()?;
+        Ok(())
+    }
+}
+
+/// The name with its registry, as containerd keeps it.
+fn full_name(name: &str) -> String {
+    match name.split_once('/') {
+        Some((registry, _)) if registry.contains(['.', ':']) || registry == "localhost" => name.to_owned(),
+        Some(_) => format!("docker.io/{name}"),
+        None => format!("docker.io/library/{name}"),
+    }
 }
 
 /// A layer with what the manifest says of it.
-struct Hashed<'a> {
-    path: &'a Path,
+struct Hashed {
     digest: String,
     size: u64,
 }
 
-fn hashed(path: &Path) -> Result<Hashed<'_>> {
+fn hashed(path: &Path) -> Result<Hashed> {
     let mut file = File::open(path).with_context(|| path.display().to_string())?;
     let (mut hash, mut buffer, mut size) = (Sha256::new(), vec![0; 1 << 20], 0);
     loop {
@@ -280,13 +339,12 @@ fn hashed(path: &Path) -> Result<Hashed<'_>> {
         size += read as u64;
     }
     Ok(Hashed {
-        path,
         digest: hex(&hash.finalize()),
         size,
     })
 }
 
-fn configuration(config: &Config, layers: &[Hashed<'_>]) -> Vec<u8> {
+fn configuration(config: &Config, layers: &[&Hashed]) -> Vec<u8> {
     let mut env = config.env.clone();
     if !env.iter().any(|e| e.starts_with("PATH=")) {
         env.insert(0, PATH.to_owned());
@@ -301,14 +359,9 @@ fn configuration(config: &Config, layers: &[Hashed<'_>]) -> Vec<u8> {
     if let Some(signal) = &config.stop_signal {
         start["StopSignal"] = json!(signal);
     }
-    let architecture = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
     let epoch = "1970-01-01T00:00:00Z";
     json!({
-        "architecture": architecture,
+        "architecture": architecture(),
         "os": "linux",
         "created": epoch,
         "config": start,
@@ -317,6 +370,15 @@ fn configuration(config: &Config, layers: &[Hashed<'_>]) -> Vec<u8> {
     })
     .to_string()
     .into_bytes()
+}
+
+/// This machine's, in the words of images.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
 }
 
 fn blob(digest: &str) -> String {

@@ -52,7 +52,11 @@ pub(crate) fn start(state: &State) -> Result<()> {
     let start = Instant::now();
     while !answers(state) {
         if let Some(status) = daemon.try_wait()? {
-            bail!("dockerd ended with {status}\n{}\nall of it: {}", tail(&log), log.display());
+            bail!(
+                "dockerd ended with {status}\n{}\nall of it: {}",
+                tail(&log),
+                log.display()
+            );
         }
         if start.elapsed() > PATIENCE {
             bail!("dockerd does not answer\n{}\nall of it: {}", tail(&log), log.display());
@@ -101,7 +105,15 @@ pub(crate) fn probe(state: &State) -> Result<()> {
     network::closed()?;
     let mut run = state.docker(
         Mode::Own,
-        &["run", "--rm", "--entrypoint", "/bin/bash", node_image::NAME, "-c", &network::probe()],
+        &[
+            "run",
+            "--rm",
+            "--entrypoint",
+            "/bin/bash",
+            node_image::NAME,
+            "-c",
+            &network::probe(),
+        ],
     );
     network::judge(&output(&mut run)?)
 }

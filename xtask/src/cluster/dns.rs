@@ -7,9 +7,9 @@ use anyhow::Result;
 use super::files;
 use super::kind::Kind;
 use super::state::Mode;
-use crate::image::{self, Config, Layer};
-use crate::process::{logged, output, timed};
 use crate::cargo;
+use crate::image::{self, Config, Image, Layer};
+use crate::process::{logged, output, timed};
 
 /// Name and tag that kubeadm's Deployment asks for.
 const IMAGE: &str = "k8s.gcr.io/coredns:1.7.0";
@@ -27,18 +27,35 @@ pub(crate) fn serve(cache: &Path, kind: &Kind<'_>) -> Result<()> {
         let (layer_tar, archive) = (cache.join("dns-layer.tar"), cache.join("dns.tar"));
         let program = cargo::bin_dir().join(PROGRAM);
         let mut layer = Layer::default();
-        layer.program(&format!("usr/bin/{PROGRAM}"), Path::new("/"), &program.display().to_string())?;
+        layer.program(
+            &format!("usr/bin/{PROGRAM}"),
+            Path::new("/"),
+            &program.display().to_string(),
+        )?;
         layer.write(&layer_tar)?;
         let config = Config {
             entrypoint: vec![format!("/usr/bin/{PROGRAM}")],
             ..Config::default()
         };
-        image::write(IMAGE, std::slice::from_ref(&layer_tar), &config, &archive)?;
+        let image = Image {
+            name: IMAGE,
+            config,
+            layers: std::slice::from_ref(&layer_tar),
+        };
+        image::write(&[image], &archive)?;
         kind.load(std::slice::from_ref(&archive))?;
         files::remove(&layer_tar)?;
         files::remove(&archive)?;
         // Pods that wait for the image would try again only after a while.
-        let mut restart = kind.state.kubectl(&["-n", "kube-system", "delete", "pod", "-l", "k8s-app=kube-dns", "--wait=false"]);
+        let mut restart = kind.state.kubectl(&[
+            "-n",
+            "kube-system",
+            "delete",
+            "pod",
+            "-l",
+            "k8s-app=kube-dns",
+            "--wait=false",
+        ]);
         logged(&mut restart, &kind.state.log())?;
         kind.rolled_out("coredns")
     })
@@ -46,7 +63,15 @@ pub(crate) fn serve(cache: &Path, kind: &Kind<'_>) -> Result<()> {
 
 /// Takes CoreDNS's way to other name servers out of its configuration: the daemon would ask them for it.
 fn keep_in(kind: &Kind<'_>) -> Result<()> {
-    let get = ["-n", "kube-system", "get", "configmap", "coredns", "-o", "jsonpath={.data.Corefile}"];
+    let get = [
+        "-n",
+        "kube-system",
+        "get",
+        "configmap",
+        "coredns",
+        "-o",
+        "jsonpath={.data.Corefile}",
+    ];
     let corefile = output(&mut kind.state.kubectl(&get))?;
     let closed = without_forward(&corefile);
     if closed == corefile {
@@ -55,10 +80,24 @@ fn keep_in(kind: &Kind<'_>) -> Result<()> {
     let patch = serde_json::json!({"data": {"Corefile": closed}}).to_string();
     let log = kind.state.log();
     logged(
-        &mut kind.state.kubectl(&["-n", "kube-system", "patch", "configmap", "coredns", "--type=merge", "-p", &patch]),
+        &mut kind.state.kubectl(&[
+            "-n",
+            "kube-system",
+            "patch",
+            "configmap",
+            "coredns",
+            "--type=merge",
+            "-p",
+            &patch,
+        ]),
         &log,
     )?;
-    logged(&mut kind.state.kubectl(&["-n", "kube-system", "rollout", "restart", "deployment/coredns"]), &log)?;
+    logged(
+        &mut kind
+            .state
+            .kubectl(&["-n", "kube-system", "rollout", "restart", "deployment/coredns"]),
+        &log,
+    )?;
     kind.rolled_out("coredns")
 }
 

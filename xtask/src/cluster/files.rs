@@ -1,5 +1,6 @@
 //! Folders that are whole or absent.
 
+use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -25,6 +26,18 @@ pub(crate) fn replace(complete: &Path, place: &Path) -> Result<()> {
     remove(place)?;
     std::fs::rename(complete, place)
         .with_context(|| format!("cannot rename {} to {}", complete.display(), place.display()))
+}
+
+/// Waits until no other command works on a folder, and keeps others waiting until what it gives is dropped.
+pub(crate) fn lock(folder: &Path) -> Result<File> {
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let path = folder.join("lock");
+    let file = File::create(&path).with_context(|| path.display().to_string())?;
+    if file.try_lock().is_err() {
+        println!("Waiting for another `cargo xtask cluster` to end");
+        file.lock().with_context(|| path.display().to_string())?;
+    }
+    Ok(file)
 }
 
 /// Bytes as people read them.

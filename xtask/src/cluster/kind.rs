@@ -58,14 +58,21 @@ impl Kind<'_> {
     /// Names of the nodes; none when there is no cluster.
     pub(crate) fn nodes(&self) -> Result<Vec<String>> {
         let said = output(&mut self.command(&["get", "nodes", "--name", NAME]))?;
-        Ok(said.lines().filter(|l| l.starts_with(NAME)).map(str::to_owned).collect())
+        Ok(said
+            .lines()
+            .filter(|l| l.starts_with(NAME))
+            .map(str::to_owned)
+            .collect())
     }
 
     /// Makes the cluster of a control plane and workers.
     pub(crate) fn create(&self, image: &str, workers: u32) -> Result<()> {
         let (config, log) = (self.state.folder.join("kind.yaml"), self.state.log());
         std::fs::write(&config, configuration(self.mode, workers))?;
-        let (config, kubeconfig) = (config.display().to_string(), self.state.kubeconfig().display().to_string());
+        let (config, kubeconfig) = (
+            config.display().to_string(),
+            self.state.kubeconfig().display().to_string(),
+        );
         let mut create = self.command(&[
             "create",
             "cluster",
@@ -100,7 +107,10 @@ impl Kind<'_> {
                 ("boot", vec!["logs", node.as_str()]),
                 ("journal", vec!["exec", node.as_str(), "journalctl", "--no-pager"]),
             ] {
-                let _ = logged(&mut self.state.docker(self.mode, &args), &folder.join(format!("{node}-{what}.log")));
+                let _ = logged(
+                    &mut self.state.docker(self.mode, &args),
+                    &folder.join(format!("{node}-{what}.log")),
+                );
             }
         }
         folder
@@ -110,7 +120,9 @@ impl Kind<'_> {
     pub(crate) fn ready(&self) -> Result<()> {
         let timeout = format!("--timeout={}s", PATIENCE.as_secs());
         logged(
-            &mut self.state.kubectl(&["wait", "--for=condition=Ready", "node", "--all", &timeout]),
+            &mut self
+                .state
+                .kubectl(&["wait", "--for=condition=Ready", "node", "--all", &timeout]),
             &self.state.log(),
         )
     }
@@ -119,7 +131,10 @@ impl Kind<'_> {
     pub(crate) fn load(&self, archives: &[PathBuf]) -> Result<()> {
         for archive in archives {
             let path = archive.display().to_string();
-            logged(&mut self.command(&["load", "image-archive", "--name", NAME, &path]), &self.state.log())?;
+            logged(
+                &mut self.command(&["load", "image-archive", "--name", NAME, &path]),
+                &self.state.log(),
+            )?;
         }
         Ok(())
     }
@@ -135,9 +150,14 @@ impl Kind<'_> {
 
     /// Waits for a Deployment of kube-system.
     pub(crate) fn rolled_out(&self, deployment: &str) -> Result<()> {
-        let (name, timeout) = (format!("deployment/{deployment}"), format!("--timeout={}s", PATIENCE.as_secs()));
+        let (name, timeout) = (
+            format!("deployment/{deployment}"),
+            format!("--timeout={}s", PATIENCE.as_secs()),
+        );
         logged(
-            &mut self.state.kubectl(&["-n", "kube-system", "rollout", "status", &name, &timeout]),
+            &mut self
+                .state
+                .kubectl(&["-n", "kube-system", "rollout", "status", &name, &timeout]),
             &self.state.log(),
         )
     }
@@ -181,6 +201,9 @@ mod tests {
         assert_eq!(text.matches("role: control-plane").count(), 1);
         assert_eq!(text.matches("role: worker").count(), 2);
         assert!(text.contains("apiServerAddress: 198.19.254.2"));
-        assert!(!configuration(Mode::Users, 0).contains("apiServer"), "kind chooses on a daemon of the user's");
+        assert!(
+            !configuration(Mode::Users, 0).contains("apiServer"),
+            "kind chooses on a daemon of the user's"
+        );
     }
 }

@@ -21,7 +21,9 @@ pub(crate) fn up(cache: &Path, workers: u32) -> Result<()> {
         if there != workers as usize + 1 {
             bail!("a cluster of {there} nodes is up; `cargo xtask cluster down` first");
         }
-        timed("API server of the cluster that is up", || kind.answers(Duration::from_secs(60)))?;
+        timed("API server of the cluster that is up", || {
+            kind.answers(Duration::from_secs(60))
+        })?;
         dns::serve(cache, &kind)?;
         next_steps(&state, start);
         return Ok(());
@@ -29,14 +31,21 @@ pub(crate) fn up(cache: &Path, workers: u32) -> Result<()> {
     timed("Debian packages", debian::install)?;
     let mode = match mode {
         Some(mode) => mode,
-        None if timed("looking for a Docker that is running and has kind's node image", || Ok(users::usable(&state)))? => {
+        None if timed("looking for a Docker that is running and has kind's node image", || {
+            Ok(users::usable(&state))
+        })? =>
+        {
             Mode::Users
         }
         None => Mode::Own,
     };
     state.begin(mode)?;
     let program = kind::program(cache, mode)?;
-    let kind = Kind { state: &state, mode, program };
+    let kind = Kind {
+        state: &state,
+        mode,
+        program,
+    };
     let image = match mode {
         Mode::Own => {
             println!("  No Docker with kind's node image here: a private one, and a node made from Debian's packages");
@@ -48,7 +57,9 @@ pub(crate) fn up(cache: &Path, workers: u32) -> Result<()> {
             users::IMAGE
         }
     };
-    timed(&format!("kind: 1 control plane, {workers} workers"), || kind.create(image, workers))?;
+    timed(&format!("kind: 1 control plane, {workers} workers"), || {
+        kind.create(image, workers)
+    })?;
     timed("nodes Ready", || kind.ready())?;
     dns::serve(cache, &kind)?;
     next_steps(&state, start);
@@ -147,7 +158,11 @@ pub(crate) fn status(cache: &Path) -> Result<()> {
     println!("\nCache {}:", cache.display());
     for entry in std::fs::read_dir(cache).into_iter().flatten().flatten() {
         let size = total(&entry.path());
-        println!("  {:<40} {:>10}", entry.file_name().to_string_lossy(), files::size(size));
+        println!(
+            "  {:<40} {:>10}",
+            entry.file_name().to_string_lossy(),
+            files::size(size)
+        );
     }
     Ok(())
 }

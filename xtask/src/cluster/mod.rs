@@ -54,6 +54,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         bail!("a cluster needs root: it installs Debian packages, mounts, and makes network namespaces");
     }
     let cache = cache();
+    let _alone = files::lock(&cache)?;
     match options.action {
         Action::Up { workers } => lifecycle::up(&cache, workers),
         Action::Down => lifecycle::down(&cache),

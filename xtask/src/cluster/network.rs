@@ -34,9 +34,19 @@ pub(crate) fn make() -> Result<()> {
         ip(&["netns", "add", NAMESPACE])?;
     }
     if !succeeds(&mut command("ip", &["link", "show", LINK.0])) {
-        ip(&["link", "add", LINK.0, "type", "veth", "peer", "name", LINK.1, "netns", NAMESPACE])?;
+        ip(&[
+            "link", "add", LINK.0, "type", "veth", "peer", "name", LINK.1, "netns", NAMESPACE,
+        ])?;
         ip(&["address", "add", &format!("{}/30", ADDRESS.0), "dev", LINK.0])?;
-        ip(&["-n", NAMESPACE, "address", "add", &format!("{}/30", ADDRESS.1), "dev", LINK.1])?;
+        ip(&[
+            "-n",
+            NAMESPACE,
+            "address",
+            "add",
+            &format!("{}/30", ADDRESS.1),
+            "dev",
+            LINK.1,
+        ])?;
     }
     ip(&["link", "set", LINK.0, "up"])?;
     ip(&["-n", NAMESPACE, "link", "set", LINK.1, "up"])?;

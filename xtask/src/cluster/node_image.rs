@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use super::debian::{self, Apt};
 use super::{files, kubernetes, preload, rootfs};
-use crate::image::{self, Config};
+use crate::image::{self, Config, Image};
 use crate::process::{append, command, logged, timed};
 
 /// What Docker calls it.
@@ -95,6 +95,11 @@ fn pack(tree: &Path, work: &Path, archive: &Path, log: &Path) -> Result<()> {
         stop_signal: Some("SIGRTMIN+3".to_owned()),
         ..Config::default()
     };
+    let image = Image {
+        name: NAME,
+        config,
+        layers: &[layer],
+    };
     let partial = archive.with_extension("partial");
     let mut zstd = Command::new("zstd")
         .args(["-q", "-f", "-3", "-T0", "-o"])
@@ -105,7 +110,7 @@ fn pack(tree: &Path, work: &Path, archive: &Path, log: &Path) -> Result<()> {
         .spawn()
         .context("cannot start zstd")?;
     let input = zstd.stdin.take().context("zstd takes no input")?;
-    let written = image::write_to(NAME, &[layer], &config, std::io::BufWriter::new(input));
+    let written = image::write_to(&[image], std::io::BufWriter::new(input));
     let status = zstd.wait()?;
     written?;
     if !status.success() {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use super::debian::Apt;
 use super::files;
 use super::kubernetes::VERSION;
-use crate::image::{self, Config, Layer};
+use crate::image::{self, Config, Image, Layer, iptables};
 use crate::process::{append, command, logged, output, succeeds, tail};
 
 /// Source of the program that holds a pod's namespaces.
@@ -18,25 +18,21 @@ pub(crate) const PAUSE: &str = include_str!("node/pause.c");
 const PAUSE_TAG: &str = "3.2";
 const ETCD_TAG: &str = "3.4.13-0";
 
-/// Links that make one program all of iptables.
-const IPTABLES: [&str; 6] = [
-    "iptables",
-    "iptables-save",
-    "iptables-restore",
-    "ip6tables",
-    "ip6tables-save",
-    "ip6tables-restore",
-];
-
 /// Writes the archives into `work`; gives their paths. `tree` is the node's root filesystem, whose programs are used.
 pub(crate) fn archives(tree: &Path, programs: &Path, work: &Path, apt: &Apt, log: &Path) -> Result<Vec<PathBuf>> {
     let folder = work.join("images");
     files::empty(&folder)?;
     let mut made = Vec::new();
-    let mut write = |name: &str, tag: &str, layer: &Layer, config: &Config| -> Result<()> {
+    let mut write = |name: &str, tag: &str, layer: &Layer, config: Config| -> Result<()> {
         let (tar, archive) = (folder.join("layer.tar"), folder.join(format!("{name}.tar")));
         layer.write(&tar)?;
-        image::write(&format!("k8s.gcr.io/{name}:{tag}"), &[tar], config, &archive)?;
+        let name = format!("k8s.gcr.io/{name}:{tag}");
+        let image = Image {
+            name: &name,
+            config,
+            layers: &[tar],
+        };
+        image::write(&[image], &archive)?;
         made.push(archive);
         Ok(())
     };
@@ -45,17 +41,17 @@ pub(crate) fn archives(tree: &Path, programs: &Path, work: &Path, apt: &Apt, log
         layer
             .file(&format!("usr/local/bin/{name}"), &programs.join(name), 0o755)
             .folder("tmp", 0o1777);
-        write(name, VERSION, &layer, &Config::default())?;
+        write(name, VERSION, &layer, Config::default())?;
     }
     write(
         "kube-proxy",
         VERSION,
         &proxy(tree, &programs.join("kube-proxy"))?,
-        &Config::default(),
+        Config::default(),
     )?;
-    write("etcd", ETCD_TAG, &etcd(tree, work, apt, log)?, &Config::default())?;
+    write("etcd", ETCD_TAG, &etcd(tree, work, apt, log)?, Config::default())?;
     let (layer, config) = pause(&folder, log)?;
-    write("pause", PAUSE_TAG, &layer, &config)?;
+    write("pause", PAUSE_TAG, &layer, config)?;
     files::remove(&folder.join("layer.tar"))?;
     Ok(made)
 }
@@ -68,23 +64,8 @@ fn proxy(tree: &Path, program: &Path) -> Result<Layer> {
         .link("bin/sh", "busybox")
         .folder("run", 0o755)
         .folder("tmp", 0o1777)
-        .program("usr/sbin/xtables-nft-multi", tree, "/usr/sbin/xtables-nft-multi")?
         .program("usr/sbin/conntrack", tree, "/usr/sbin/conntrack")?;
-    for name in IPTABLES {
-        layer.link(&format!("usr/sbin/{name}"), "xtables-nft-multi");
-    }
-    // Plug-ins have libraries of their own: without them one rule that cannot be loaded loses all rules.
-    let plugins = format!("usr/lib/{}-linux-gnu/xtables", std::env::consts::ARCH);
-    for entry in std::fs::read_dir(tree.join(&plugins))
-        .with_context(|| plugins.clone())?
-        .flatten()
-    {
-        let path = format!("{plugins}/{}", entry.file_name().to_string_lossy());
-        layer.file(&path, &entry.path(), 0o644);
-        if entry.file_type()?.is_file() {
-            layer.libraries(tree, &format!("/{path}"))?;
-        }
-    }
+    iptables(&mut layer, tree)?;
     Ok(layer)
 }
 

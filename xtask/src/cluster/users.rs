@@ -61,10 +61,29 @@ pub(crate) fn close(state: &State) -> Result<()> {
 
 fn rule(program: &str, verb: &str) -> std::process::Command {
     // Docker sends what is forwarded through DOCKER-USER first; for IPv6 not every version has that chain.
-    let chain = if program == "iptables" { "DOCKER-USER" } else { "FORWARD" };
+    let chain = if program == "iptables" {
+        "DOCKER-USER"
+    } else {
+        "FORWARD"
+    };
     command(
         program,
-        &["-w", verb, chain, "-i", NETWORK.1, "!", "-o", NETWORK.1, "-m", "conntrack", "--ctstate", "NEW", "-j", "REJECT"],
+        &[
+            "-w",
+            verb,
+            chain,
+            "-i",
+            NETWORK.1,
+            "!",
+            "-o",
+            NETWORK.1,
+            "-m",
+            "conntrack",
+            "--ctstate",
+            "NEW",
+            "-j",
+            "REJECT",
+        ],
     )
 }
 

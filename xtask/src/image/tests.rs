@@ -36,15 +36,26 @@ fn sample(folder: &Path, out: &str) -> PathBuf {
         .folder("/tmp", 0o1777);
     let tar = folder.join(format!("{out}.layer"));
     layer.write(&tar).expect("a layer");
+    let layers = [tar];
     let config = Config {
         env: vec!["A=b".to_owned()],
         entrypoint: vec!["/usr/local/bin/program".to_owned(), "run".to_owned()],
         user: "1337:1337".to_owned(),
         stop_signal: Some("SIGRTMIN+3".to_owned()),
     };
+    let first = Image {
+        name: "example.local/it:1.0",
+        config,
+        layers: &layers,
+    };
+    let second = Image {
+        name: "it:2.0",
+        config: Config::default(),
+        layers: &layers,
+    };
     let archive = folder.join(out);
-    let written = write("example.local/it:1.0", &[tar], &config, &archive).expect("an archive");
-    assert_eq!(written.size, std::fs::metadata(&archive).expect("a file").len());
+    let size = write(&[first, second], &archive).expect("an archive");
+    assert_eq!(size, std::fs::metadata(&archive).expect("a file").len());
     archive
 }
 
@@ -87,6 +98,14 @@ fn both_manifests_name_the_blobs_that_are_there() {
         files[layer].1.len()
     );
     assert!(files.contains_key("oci-layout"));
+
+    assert_eq!(docker[1]["RepoTags"][0], "it:2.0");
+    assert_eq!(
+        docker[1]["Layers"], docker[0]["Layers"],
+        "what images share is there once"
+    );
+    let second = &index["manifests"][1]["annotations"];
+    assert_eq!(second["io.containerd.image.name"], "docker.io/library/it:2.0");
     let _ = std::fs::remove_dir_all(folder);
 }
 
@@ -144,4 +163,12 @@ fn libraries_are_read_from_what_ldd_says() {
     );
     assert!(linked("\tstatically linked\n").expect("none").is_empty());
     assert!(linked("\tlibx.so => not found\n").is_err());
+}
+
+#[test]
+fn names_have_their_registry() {
+    assert_eq!(full_name("k8s.gcr.io/pause:3.2"), "k8s.gcr.io/pause:3.2");
+    assert_eq!(full_name("localhost/mesh/it:1"), "localhost/mesh/it:1");
+    assert_eq!(full_name("someone/it:1"), "docker.io/someone/it:1");
+    assert_eq!(full_name("it:1"), "docker.io/library/it:1");
 }
