@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::image::{self, Config, Image, Layer, iptables};
-use crate::process::timed;
+use crate::process::{command, output, timed};
 use crate::{cargo, cluster, setup};
 
 /// What to make.
@@ -218,13 +218,24 @@ fn base() -> Layer {
 
 /// One of our programs, with its libraries if the build has not linked them in.
 fn program(layer: &mut Layer, programs: &Path, name: &str) -> Result<()> {
-    let path = std::fs::canonicalize(programs.join(name)).with_context(|| format!("the build left no {name}"))?;
+    let path = slim(programs, name)?;
     layer.program(
         &format!("usr/local/bin/{name}"),
         Path::new("/"),
         &path.display().to_string(),
     )?;
     Ok(())
+}
+
+/// A program without its debug information, which is most of a plain build's size; names of functions stay.
+pub(crate) fn slim(programs: &Path, name: &str) -> Result<PathBuf> {
+    let built = std::fs::canonicalize(programs.join(name)).with_context(|| format!("the build left no {name}"))?;
+    let folder = cargo::target_dir().join("images");
+    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let slim = std::path::absolute(folder.join(name))?;
+    let (from, to) = (built.display().to_string(), slim.display().to_string());
+    output(&mut command("strip", &["--strip-debug", "-o", &to, &from])).context("strip is of Debian's binutils")?;
+    Ok(slim)
 }
 
 /// A program of this machine.

@@ -23,6 +23,8 @@ pub(crate) fn start(state: &State) -> Result<()> {
     network::make()?;
     let runtime = state.folder.join("runc-filter");
     rootfs::write(&runtime, RUNTIME.as_bytes(), 0o755)?;
+    let config = state.folder.join("daemon.json");
+    std::fs::write(&config, "{}\n")?;
     let log = state.folder.join("dockerd.log");
     // A pid file that a restart of the machine left behind.
     files::remove(&state.pid_file())?;
@@ -42,8 +44,9 @@ pub(crate) fn start(state: &State) -> Result<()> {
         .arg(format!("filtered={}", runtime.display()))
         .args(["--default-runtime", "filtered"])
         .args(["--default-address-pool", &format!("base={},size=24", network::NODES)])
-        // No file of the machine's own daemon.
-        .args(["--config-file", "/dev/null"])
+        // Not the file of the machine's own daemon.
+        .arg("--config-file")
+        .arg(&config)
         .stdin(Stdio::null())
         .stdout(append(&log)?)
         .stderr(append(&log)?)

@@ -7,9 +7,9 @@ use anyhow::Result;
 use super::files;
 use super::kind::Kind;
 use super::state::Mode;
-use crate::cargo;
 use crate::image::{self, Config, Image, Layer};
 use crate::process::{logged, output, timed};
+use crate::{cargo, images};
 
 /// Name and tag that kubeadm's Deployment asks for.
 const IMAGE: &str = "k8s.gcr.io/coredns:1.7.0";
@@ -25,7 +25,7 @@ pub(crate) fn serve(cache: &Path, kind: &Kind<'_>) -> Result<()> {
     cargo::run("the build", &["build", "-p", "e2e", "--bin", PROGRAM])?;
     timed("cluster DNS", || {
         let (layer_tar, archive) = (cache.join("dns-layer.tar"), cache.join("dns.tar"));
-        let program = cargo::bin_dir().join(PROGRAM);
+        let program = images::slim(&cargo::bin_dir(), PROGRAM)?;
         let mut layer = Layer::default();
         layer.program(
             &format!("usr/bin/{PROGRAM}"),

@@ -57,6 +57,10 @@ pub(crate) fn up(cache: &Path, workers: u32) -> Result<()> {
             users::IMAGE
         }
     };
+    if !kind.nodes()?.is_empty() {
+        // Of before a restart of the machine, or of a start that was interrupted.
+        timed("deleting old nodes", || kind.delete())?;
+    }
     timed(&format!("kind: 1 control plane, {workers} workers"), || {
         kind.create(image, workers)
     })?;

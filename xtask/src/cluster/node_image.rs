@@ -13,7 +13,7 @@ use crate::process::{append, command, logged, timed};
 /// What Docker calls it.
 pub(crate) const NAME: &str = "kindest/node:v1.20.2-debian";
 /// The steps' number: another one composes anew.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 
 /// Path of the compressed archive, composed now if the cache does not hold it.
 pub(crate) fn archive(cache: &Path) -> Result<PathBuf> {

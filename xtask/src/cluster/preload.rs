@@ -123,10 +123,16 @@ pub(crate) fn load(tree: &Path, archives: &[PathBuf], work: &Path, log: &Path) -
     // Its database is a file that must be closed before the tree is archived.
     let _ = succeeds(&mut command("kill", &[&daemon.id().to_string()]));
     daemon.wait().context("containerd")?;
-    outcome
+    // It forgets what it is told to remove at once, and removes it some time later: that time has not come.
+    let blobs = tree.join("var/lib/containerd/io.containerd.content.v1.content/blobs");
+    for digest in outcome? {
+        files::remove(&blobs.join(digest.replace(':', "/")))?;
+    }
+    Ok(())
 }
 
-fn import(socket: &Path, archives: &[PathBuf], daemon: &mut Child, log: &Path) -> Result<()> {
+/// Imports them, and has the layers themselves forgotten; gives their digests.
+fn import(socket: &Path, archives: &[PathBuf], daemon: &mut Child, log: &Path) -> Result<Vec<String>> {
     let socket = socket.display().to_string();
     let ctr = |args: &[&str]| {
         let mut ctr = command("ctr", &["-a", &socket, "-n", "k8s.io"]);
@@ -148,10 +154,11 @@ fn import(socket: &Path, archives: &[PathBuf], daemon: &mut Child, log: &Path) -
     }
     // Containers start from the unpacked snapshots: the layers themselves would only double the size.
     let content = output(&mut ctr(&["content", "ls"]))?;
-    for digest in large(&content) {
+    let layers: Vec<_> = large(&content).into_iter().map(str::to_owned).collect();
+    for digest in &layers {
         logged(&mut ctr(&["content", "rm", digest]), log)?;
     }
-    Ok(())
+    Ok(layers)
 }
 
 /// Digests of layers in what `ctr content ls` prints (DIGEST SIZE …): manifests and configurations are small.

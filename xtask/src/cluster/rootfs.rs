@@ -166,7 +166,7 @@ pub(crate) fn furnish(tree: &Path, programs: &Path) -> Result<()> {
             &tree.join("opt/cni/bin").join(plugin),
         )?;
     }
-    Ok(())
+    files::remove(&tree.join("usr/lib/cni"))
 }
 
 fn units(tree: &Path) -> Result<()> {
