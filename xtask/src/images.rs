@@ -110,7 +110,7 @@ fn build(debug: bool) -> Result<PathBuf> {
         .flat_map(|(package, program)| ["-p", package, "--bin", program])
         .collect();
     if debug {
-        cargo::run("the build", &[&["build"], args.as_slice()].concat())?;
+        cargo::run("the build", &[&["build"][..], &args].concat())?;
         return Ok(cargo::bin_dir());
     }
     println!("Building with --release (link-time optimisation: some minutes the first time)");

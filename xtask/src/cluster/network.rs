@@ -16,7 +16,7 @@ const ADDRESS: (&str, &str) = ("198.19.254.1", "198.19.254.2");
 /// What nodes get their addresses from.
 pub(crate) const NODES: &str = "198.18.0.0/16";
 /// An address that nobody has (set aside for documentation).
-const NOBODY: &str = "192.0.2.1";
+const NOBODY: &str = "203.0.113.1";
 
 /// Address under which the API server is published.
 pub(crate) fn api_address() -> &'static str {
