@@ -14,6 +14,9 @@ pub(crate) struct Options {
     /// From the programs of a plain build: quick to make, large, and slow to run. For tests.
     #[arg(long)]
     debug: bool,
+    /// From the programs in this folder, without a build.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "debug")]
+    programs: Option<PathBuf>,
     /// Load them into the nodes of the cluster that `cargo xtask cluster up` made.
     #[arg(long)]
     load: bool,
@@ -64,7 +67,10 @@ const ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Builds, writes, and loads if asked to.
 pub(crate) fn run(options: &Options) -> Result<()> {
     setup::install(&setup::missing(&TOOLS))?;
-    let programs = build(options.debug)?;
+    let programs = match &options.programs {
+        Some(folder) => folder.clone(),
+        None => build(options.debug)?,
+    };
     let folder = cargo::target_dir().join("images");
     std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     let mut archives = Vec::new();
@@ -152,6 +158,7 @@ fn images(programs: &Path) -> Result<Vec<(&'static str, Content)>> {
 
     let mut cni = base();
     program(&mut cni, programs, "mesh-init")?;
+    // Until the node agent is there, the image runs what an init container runs.
     let agent = if exists("mesh-cni", "mesh-cni") {
         "mesh-cni"
     } else {

@@ -69,6 +69,8 @@ impl Kind<'_> {
     pub(crate) fn create(&self, image: &str, workers: u32) -> Result<()> {
         let (config, log) = (self.state.folder.join("kind.yaml"), self.state.log());
         std::fs::write(&config, configuration(self.mode, workers))?;
+        // A new cluster has no name server yet, whatever an earlier one had.
+        files::remove(&self.state.folder.join("dns"))?;
         let (config, kubeconfig) = (
             config.display().to_string(),
             self.state.kubeconfig().display().to_string(),

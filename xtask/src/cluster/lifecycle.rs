@@ -11,14 +11,14 @@ use super::{daemon, debian, dns, files, network, node_image, users};
 use crate::process::{output, timed};
 
 /// Makes the cluster, if it is not there.
-pub(crate) fn up(cache: &Path, workers: u32) -> Result<()> {
+pub(crate) fn up(cache: &Path, workers: Option<u32>) -> Result<()> {
     let (state, start) = (State::new(), Instant::now());
     let mode = state.mode();
     if let Some(mode) = mode
         && let Some(kind) = existing(cache, &state, mode)?
     {
         let there = kind.nodes()?.len();
-        if there != workers as usize + 1 {
+        if workers.is_some_and(|wanted| there != wanted as usize + 1) {
             bail!("a cluster of {there} nodes is up; `cargo xtask cluster down` first");
         }
         timed("API server of the cluster that is up", || {
@@ -61,6 +61,7 @@ pub(crate) fn up(cache: &Path, workers: u32) -> Result<()> {
         // Of before a restart of the machine, or of a start that was interrupted.
         timed("deleting old nodes", || kind.delete())?;
     }
+    let workers = workers.unwrap_or_default();
     timed(&format!("kind: 1 control plane, {workers} workers"), || {
         kind.create(image, workers)
     })?;

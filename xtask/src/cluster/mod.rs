@@ -36,9 +36,9 @@ enum Action {
     /// Where Docker runs and kind's usual node image is there or can be pulled, that is used. Elsewhere a private Docker
     /// daemon is started in a network namespace without a way out, and the node is made from Debian's packages.
     Up {
-        /// Nodes beside the control plane.
-        #[arg(long, default_value_t = 0)]
-        workers: u32,
+        /// Nodes beside the control plane [default: 0, or those of the cluster that is up]
+        #[arg(long)]
+        workers: Option<u32>,
     },
     /// Take down the cluster and everything that was started, mounted or set for it; the cache folder stays.
     Down,
