@@ -47,7 +47,7 @@ impl Names {
             zone: zone.to_owned(),
             records: BTreeMap::new(),
         };
-        names.add(format!("dns-version.{zone}"), Data::Text("1.1.0".to_owned()));
+        names.add(&format!("dns-version.{zone}"), Data::Text("1.1.0".to_owned()));
         let endpoints: BTreeMap<_, _> = endpoints
             .into_iter()
             .map(|e| ((e.metadata.namespace.as_deref(), e.metadata.name.as_deref()), e))
@@ -59,7 +59,7 @@ impl Names {
         names
     }
 
-    fn add(&mut self, name: String, data: Data) {
+    fn add(&mut self, name: &str, data: Data) {
         self.records.entry(name.to_ascii_lowercase()).or_default().insert(data);
     }
 
@@ -72,7 +72,7 @@ impl Names {
         let own = format!("{name}.{namespace}.svc.{}", self.zone);
         if spec.type_.as_deref() == Some("ExternalName") {
             if let Some(target) = &spec.external_name {
-                self.add(own, Data::Alias(target.trim_end_matches('.').to_ascii_lowercase()));
+                self.add(&own, Data::Alias(target.trim_end_matches('.').to_ascii_lowercase()));
             }
             return;
         }
@@ -85,8 +85,8 @@ impl Names {
             return;
         }
         for ip in addresses {
-            self.add(own.clone(), Data::Address(ip));
-            self.add(reverse(ip), Data::Pointer(own.clone()));
+            self.add(&own, Data::Address(ip));
+            self.add(&reverse(ip), Data::Pointer(own.clone()));
         }
         for port in spec.ports.iter().flatten() {
             self.server(&own, port.name.as_deref(), port.protocol.as_deref(), port.port, &own);
@@ -98,9 +98,9 @@ impl Names {
             for address in subset.addresses.iter().flatten() {
                 let Ok(ip) = address.ip.parse::<IpAddr>() else { continue };
                 let host = format!("{}.{own}", host(address, ip));
-                self.add(own.to_owned(), Data::Address(ip));
-                self.add(host.clone(), Data::Address(ip));
-                self.add(reverse(ip), Data::Pointer(host.clone()));
+                self.add(own, Data::Address(ip));
+                self.add(&host, Data::Address(ip));
+                self.add(&reverse(ip), Data::Pointer(host.clone()));
                 for port in subset.ports.iter().flatten() {
                     self.server(own, port.name.as_deref(), port.protocol.as_deref(), port.port, &host);
                 }
@@ -114,7 +114,7 @@ impl Names {
         };
         let protocol = protocol.unwrap_or("TCP");
         self.add(
-            format!("_{name}._{protocol}.{own}"),
+            &format!("_{name}._{protocol}.{own}"),
             Data::Server(port, target.to_owned()),
         );
     }
