@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use super::rootfs;
 use crate::process::{command, logged, output};
 use crate::setup;
 
@@ -39,7 +40,37 @@ const FOR_BUILD: [(&str, &str); 5] = [
 
 /// Installs what running and composing nodes needs, where it is missing.
 pub(crate) fn install() -> Result<()> {
-    setup::install(&setup::missing(&INSTALLED))
+    let missing = setup::missing(&INSTALLED);
+    // Docker's package would start a daemon for the whole machine, where only ours is wanted.
+    let policy = (!missing.is_empty()).then(NoStart::new).transpose()?;
+    let installed = setup::install(&missing);
+    drop(policy);
+    installed
+}
+
+/// While it lives, packages that are installed do not start their services. A rule of the machine's own stays as it is.
+struct NoStart {
+    made: bool,
+}
+
+impl NoStart {
+    const POLICY: &'static str = "/usr/sbin/policy-rc.d";
+
+    fn new() -> Result<NoStart> {
+        let made = !Path::new(Self::POLICY).exists();
+        if made {
+            rootfs::write(Path::new(Self::POLICY), b"#!/bin/sh\nexit 101\n", 0o755)?;
+        }
+        Ok(NoStart { made })
+    }
+}
+
+impl Drop for NoStart {
+    fn drop(&mut self) {
+        if self.made {
+            let _ = std::fs::remove_file(Self::POLICY);
+        }
+    }
 }
 
 /// Installs what compiling Kubernetes needs, where it is missing.

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use super::layer::linked;
 use super::*;
 
 fn scratch(name: &str) -> PathBuf {
