@@ -2,6 +2,7 @@
 //! application that the scenarios talk to.
 
 pub mod bench;
+pub mod cluster_dns;
 pub mod demo;
 pub mod interrupt;
 pub mod netns;

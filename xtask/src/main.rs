@@ -2,7 +2,11 @@
 
 mod bench;
 mod cargo;
+mod cluster;
 mod demo;
+mod image;
+mod images;
+mod process;
 mod setup;
 mod steps;
 mod test;
@@ -30,6 +34,10 @@ enum Command {
     Codegen,
     /// Measure a release build on this machine: `data` (beside Envoy, nginx and haproxy), `propagation`, `footprint`.
     Bench(bench::Options),
+    /// A kind cluster for tests, also on a bare Debian machine without Docker and without an image registry.
+    Cluster(cluster::Options),
+    /// Container images control, proxy, cni and sample, as archives written without a container engine.
+    Images(images::Options),
     /// Format check, clippy with warnings denied, dependency rules.
     Lint,
     /// Install what tests and the demo need (Debian packages, a real Envoy as the oracle) and say where it is.
@@ -40,6 +48,8 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
+        Command::Cluster(options) => cluster::run(&options),
+        Command::Images(options) => images::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Codegen => cargo::run(
             "codegen",

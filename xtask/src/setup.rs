@@ -71,7 +71,8 @@ pub(crate) fn peers() -> Result<()> {
     install(&packages)
 }
 
-fn missing(programs: &[(&str, &'static str)]) -> Vec<&'static str> {
+/// Packages of the programs that are not there.
+pub(crate) fn missing(programs: &[(&str, &'static str)]) -> Vec<&'static str> {
     programs
         .iter()
         .filter(|(program, _)| which(program).is_none())
@@ -89,7 +90,8 @@ pub(crate) fn cargo_deny() -> Result<PathBuf> {
     which("cargo-deny").map_or_else(|| fetch(&CARGO_DENY), Ok)
 }
 
-fn install(missing: &[&str]) -> Result<()> {
+/// Installs Debian packages as root; another user is told the command.
+pub(crate) fn install(missing: &[&str]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
@@ -183,7 +185,7 @@ fn has_pip() -> bool {
 }
 
 /// `$XDG_CACHE_HOME/ferromesh`, `~/.cache/ferromesh`, or a folder in the checkout.
-fn cache_dir() -> PathBuf {
+pub(crate) fn cache_dir() -> PathBuf {
     std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|h| Path::new(&h).join(".cache")))
