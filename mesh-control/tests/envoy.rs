@@ -122,7 +122,7 @@ impl Proxy {
 async fn session(envoy: &Path, form: &str, kind: &str, pod: &str, account: &str) {
     let dir = tempfile::tempdir().expect("dir");
     let options = options(dir.path());
-    let source = options.source.clone();
+    let source = dir.path().join("mesh");
     std::fs::write(source.join("objects.yaml"), OBJECTS).expect("written");
     std::fs::write(source.join("routes.yaml"), routes(60, "v1")).expect("written");
     std::fs::write(source.join("secret.yaml"), secret()).expect("written");

@@ -23,7 +23,7 @@ async fn a_proxy_that_names_its_group_is_registered_while_it_is_connected() {
     let options = options(dir.path());
     let group = "apiVersion: networking.istio.io/v1\nkind: WorkloadGroup\nmetadata: {name: vms, namespace: shop}\n\
                  spec: {metadata: {labels: {app: vm}}, template: {serviceAccount: vm}}\n";
-    std::fs::write(options.source.join("group.yaml"), group).expect("written");
+    std::fs::write(dir.path().join("mesh/group.yaml"), group).expect("written");
     let running = serve::start(options).await.expect("starts");
     let tokens = Tokens::open(&dir.path().join("ca")).expect("tokens");
     let account = "shop/vm".parse().expect("an account");

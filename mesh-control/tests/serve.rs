@@ -104,7 +104,7 @@ async fn certificates_by_token_then_by_certificate() {
 async fn the_folder_is_followed_and_findings_come_and_go() {
     let dir = tempfile::tempdir().expect("dir");
     let options = options(dir.path());
-    let source = options.source.clone();
+    let source = dir.path().join("mesh");
     let put = |name: &str, text: &str| std::fs::write(source.join(name), text).expect("written");
     put(
         "namespace.yaml",

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use mesh_control::serve::Options;
+use mesh_control::serve::{Options, Source};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Long enough for a loaded machine; nothing waits for it when all is well.
@@ -17,11 +17,12 @@ pub(crate) fn options(dir: &Path) -> Options {
     std::fs::create_dir_all(&source).expect("folder");
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     Options {
-        source,
+        source: Source::Directory(source),
         mesh_config: None,
         grpc: any,
         secure_grpc: any,
         monitoring: any,
+        webhook: any,
         ca_dir: dir.join("ca"),
         trust_domain: None,
         exclude_unsafe_503: false,

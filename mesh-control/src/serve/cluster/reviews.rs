@@ -17,7 +17,7 @@ const KEPT: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Asks the API server, and remembers the answers for a while.
-pub(in crate::serve) struct Reviews {
+pub struct Reviews {
     api: Api<TokenReview>,
     kept: Mutex<HashMap<[u8; 32], (ServiceAccount, Instant)>>,
 }
