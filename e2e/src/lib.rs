@@ -5,6 +5,7 @@ pub mod bench;
 pub mod cluster_dns;
 pub mod demo;
 pub mod interrupt;
+pub mod kube;
 pub mod netns;
 pub mod runner;
 pub mod sample;

@@ -24,9 +24,12 @@ pub(crate) struct Options {
     #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]
     tag: String,
     /// Registry and folder of the images' names, as the charts' value `global.hub`.
-    #[arg(long, default_value = "localhost/ferromesh")]
+    #[arg(long, default_value = HUB)]
     hub: String,
 }
+
+/// Where images are said to be that are fetched from nowhere.
+pub(crate) const HUB: &str = "localhost/ferromesh";
 
 /// Package and program.
 const PROGRAMS: [(&str, &str); 5] = [
@@ -103,6 +106,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Loads images of a plain build that is there into the cluster that is up.
+pub(crate) fn load_plain() -> Result<()> {
+    run(&Options {
+        debug: false,
+        programs: Some(cargo::bin_dir()),
+        load: true,
+        tag: env!("CARGO_PKG_VERSION").to_owned(),
+        hub: HUB.to_owned(),
+    })
 }
 
 /// Folder of the programs, built.

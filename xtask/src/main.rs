@@ -4,6 +4,8 @@ mod bench;
 mod cargo;
 mod cluster;
 mod demo;
+mod e2e;
+mod helm;
 mod image;
 mod images;
 mod process;
@@ -38,6 +40,8 @@ enum Command {
     Cluster(cluster::Options),
     /// Container images control, proxy, cni and sample, as archives written without a container engine.
     Images(images::Options),
+    /// Scenarios on Kubernetes: a cluster if there is none, images, `helm install`, and a table.
+    E2e(e2e::Options),
     /// Format check, clippy with warnings denied, dependency rules.
     Lint,
     /// Install what tests and the demo need (Debian packages, a real Envoy as the oracle) and say where it is.
@@ -50,6 +54,7 @@ fn main() -> anyhow::Result<()> {
         Command::Test(options) => test::run(&options),
         Command::Cluster(options) => cluster::run(&options),
         Command::Images(options) => images::run(&options),
+        Command::E2e(options) => e2e::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Codegen => cargo::run(
             "codegen",

@@ -68,6 +68,25 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
 }
 
+/// Makes the cluster if none is up, and says whether it did.
+pub(crate) fn ensure(workers: Option<u32>) -> Result<bool> {
+    let there = state::State::new().mode().is_some();
+    run(&Options {
+        action: Action::Up { workers },
+    })?;
+    Ok(!there)
+}
+
+/// Takes the cluster down.
+pub(crate) fn remove() -> Result<()> {
+    run(&Options { action: Action::Down })
+}
+
+/// Of the cluster that is up.
+pub(crate) fn kubeconfig() -> PathBuf {
+    state::State::new().kubeconfig()
+}
+
 /// Loads archives of images into the nodes of the cluster that is up.
 pub(crate) fn load(archives: &[PathBuf]) -> Result<()> {
     lifecycle::load(&cache(), archives)

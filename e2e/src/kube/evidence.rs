@@ -1,0 +1,51 @@
+//! What explains a failure, kept in a folder before the namespaces go.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use super::run::World;
+use super::space::LABEL;
+
+/// Writes objects, events, logs and the proxies' configuration of a scenario's namespaces and of the mesh's own.
+pub(super) fn collect(world: &World, scenario: &str, folder: &Path, error: &str) -> Result<()> {
+    // An earlier failure must not be read as this one's.
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
+    fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    fs::write(folder.join("error.txt"), error)?;
+    let own = world.kubectl.get(&["namespaces", "-l", &format!("{LABEL}={scenario}")])?;
+    let mut namespaces: Vec<String> = names(&own).collect();
+    namespaces.push(world.system.clone());
+    for namespace in namespaces {
+        let kubectl = world.kubectl.within(&namespace);
+        let write = |name: &str, said: Result<String>| {
+            let text = said.unwrap_or_else(|error| format!("{error:#}"));
+            fs::write(folder.join(format!("{namespace}-{name}")), text)
+        };
+        write("all.txt", kubectl.run(&["get", "all,configmap,lease", "-o", "wide"]))?;
+        write("mesh.yaml", kubectl.run(&["get", "istio-io", "-o", "yaml"]))?;
+        write("pods.txt", kubectl.run(&["describe", "pods"]))?;
+        write("events.txt", kubectl.run(&["get", "events", "--sort-by=.lastTimestamp"]))?;
+        let pods = kubectl.get(&["pods"])?;
+        for pod in names(&pods) {
+            write(
+                &format!("{pod}.log"),
+                kubectl.run(&["logs", &pod, "--all-containers", "--prefix", "--tail=2000"]),
+            )?;
+            let dump = ["curl", "-s", "-m", "5", "localhost:15000/config_dump"];
+            if let Ok(dump) = kubectl.exec(&pod, "istio-proxy", &dump) {
+                write(&format!("{pod}-config.json"), Ok(dump))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn names(list: &Value) -> impl Iterator<Item = String> + '_ {
+    let items = list["items"].as_array().into_iter().flatten();
+    items.filter_map(|item| Some(item["metadata"]["name"].as_str()?.to_owned()))
+}
