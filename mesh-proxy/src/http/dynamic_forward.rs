@@ -1,5 +1,6 @@
 //! `envoy.filters.http.dynamic_forward_proxy`: the address of the host that a request names.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode, header};
@@ -8,7 +9,7 @@ use super::accept::Inbound;
 use super::reply::Local;
 use super::stream::Stream;
 use crate::dns::{DnsCache, Unresolved};
-use crate::snapshot::{Cluster, HttpFilter};
+use crate::snapshot::{Cluster, Discovery, HttpFilter};
 use crate::telemetry::ResponseFlags;
 
 /// Looks the host up, where there is the filter with the cluster's cache. The router finds the address in that cache.
@@ -58,8 +59,22 @@ pub(super) async fn resolve(
     Err(reply(StatusCode::SERVICE_UNAVAILABLE, body, flags, details))
 }
 
+/// Where a request goes if the cluster lists no endpoints: by the host that the route has given it. As in Envoy, the cluster
+/// looks up what the filter has not; a name that is not found is an endpoint less.
+pub(super) async fn destination(cluster: &Cluster, original: SocketAddr, headers: &HeaderMap) -> Option<SocketAddr> {
+    let Discovery::Dynamic(cache) = &cluster.discovery else {
+        return Some(original);
+    };
+    let (host, port) = (authority(headers)?, cluster.default_port());
+    if let Some(known) = cache.address(host, port) {
+        return Some(known);
+    }
+    Box::pin(cache.load(host, port)).await.ok()?;
+    cache.address(host, port)
+}
+
 /// The host that a request is for, perhaps with a port.
-pub(super) fn authority(headers: &HeaderMap) -> Option<&str> {
+fn authority(headers: &HeaderMap) -> Option<&str> {
     let host = headers.get(header::HOST)?.to_str().ok()?;
     (!host.is_empty()).then_some(host)
 }

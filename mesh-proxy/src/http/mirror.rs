@@ -44,9 +44,8 @@ pub(super) fn send(
         mark_shadow(&mut outgoing.headers);
     }
     tokio::task::spawn_local(async move {
-        let host = dynamic_forward::authority(&outgoing.headers);
         let context = PickContext {
-            destination: cluster.destination(destination, host, cluster.default_port()),
+            destination: dynamic_forward::destination(&cluster, destination, &outgoing.headers).await,
             ..PickContext::default()
         };
         let Some(endpoint) = pick(&cluster, &worker, context) else {

@@ -129,9 +129,7 @@ pub(super) async fn forward(stream: &Rc<Stream>, mut inbound: Inbound, routed: R
         extensions: inbound.extensions,
         upgrade: inbound.upgrade,
     };
-    // By the host that the route gives it, as in Envoy.
-    let named = dynamic_forward::authority(&outgoing.headers);
-    let going = cluster.destination(stream.conn.info.destination, named, cluster.default_port());
+    let going = dynamic_forward::destination(cluster, stream.conn.info.destination, &outgoing.headers).await;
     let mut forwarding = Forwarding {
         stream,
         routed,

@@ -9,7 +9,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, Server
 
 use crate::support::{Ask, LIMIT, Proxy, Seen, Setup, compare, get, serve, table, wait_for};
 
-pub(crate) const BEHAVIOURS: usize = 17;
+pub(crate) const BEHAVIOURS: usize = 16;
 
 const ENVOY: &str = "type.googleapis.com/envoy.extensions";
 
@@ -141,7 +141,7 @@ fn hosts_of_requests() {
         }
         seen.add("statistics", {
             let mut lines = statistics(proxy, "all");
-            lines.extend(proxy.stats("cluster.all", &["none_healthy", "upstream_rq_503", "upstream_rq_total"]));
+            lines.extend(proxy.stats("cluster.all", &["none_healthy", "upstream_rq_5xx", "upstream_rq_total"]));
             lines
         });
         tls(proxy, seen, &secure);

@@ -200,7 +200,7 @@ fn fields_that_are_not_implemented_are_refused_with_their_path() {
             CLUSTER,
             "c",
             "name: c\ntype: ORIGINAL_DST".to_owned(),
-            "lb_policy: CLUSTER_PROVIDED goes with type ORIGINAL_DST, and only with it".to_owned(),
+            "lb_policy: CLUSTER_PROVIDED goes with type ORIGINAL_DST and with dynamic forward proxies, and only with those".to_owned(),
         ),
         (
             CLUSTER,
