@@ -89,7 +89,9 @@ fn in_cluster(options: &Options, kubeconfig: &Path) -> Result<()> {
 
 fn install(options: &Options, kubeconfig: &Path) -> Result<()> {
     let mut install = helm::helm()?;
-    install.args(["upgrade", "--install", MESH.0]).arg(helm::charts().join("mesh"));
+    install
+        .args(["upgrade", "--install", MESH.0])
+        .arg(helm::charts().join("mesh"));
     install.args(["-n", MESH.1, "--create-namespace", "--wait", "--timeout", "300s"]);
     install.arg("--kubeconfig").arg(kubeconfig);
     for value in VALUES {
@@ -118,7 +120,10 @@ fn scenarios(options: &Options, kubeconfig: &Path) -> Result<bool> {
     if options.list {
         run.arg("--list");
     }
-    let status = run.stdin(Stdio::null()).status().context("cannot start e2e-kubernetes")?;
+    let status = run
+        .stdin(Stdio::null())
+        .status()
+        .context("cannot start e2e-kubernetes")?;
     Ok(status.success())
 }
 

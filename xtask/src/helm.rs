@@ -1,6 +1,6 @@
 //! Helm: the user's own, else its library from PyPI behind a script of ours that takes the same commands.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
@@ -25,7 +25,10 @@ pub(crate) fn helm() -> Result<Command> {
 pub(crate) fn python() -> Result<PathBuf> {
     let folder = cargo::target_dir().join("helm");
     let python = folder.join("bin/python");
-    if succeeds(&mut command(&python, &["-c", "import helm_python, yaml, kubernetes_validate"])) {
+    if succeeds(&mut command(
+        &python,
+        &["-c", "import helm_python, yaml, kubernetes_validate"],
+    )) {
         return Ok(python);
     }
     if !succeeds(&mut command("python3", &["-c", "import venv, ensurepip"])) {
@@ -36,7 +39,15 @@ pub(crate) fn python() -> Result<PathBuf> {
         let requirements = tools().join("requirements.txt").display().to_string();
         output(&mut command(
             &python,
-            &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", &requirements],
+            &[
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "-r",
+                &requirements,
+            ],
         ))
     })?;
     Ok(python)
@@ -49,5 +60,5 @@ pub(crate) fn tools() -> PathBuf {
 
 /// Folder of the charts.
 pub(crate) fn charts() -> PathBuf {
-    Path::new(cargo::root()).join("charts")
+    cargo::root().join("charts")
 }

@@ -17,7 +17,9 @@ pub(super) fn collect(world: &World, scenario: &str, folder: &Path, error: &str)
     }
     fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     fs::write(folder.join("error.txt"), error)?;
-    let own = world.kubectl.get(&["namespaces", "-l", &format!("{LABEL}={scenario}")])?;
+    let own = world
+        .kubectl
+        .get(&["namespaces", "-l", &format!("{LABEL}={scenario}")])?;
     let mut namespaces: Vec<String> = names(&own).collect();
     namespaces.push(world.system.clone());
     for namespace in namespaces {
@@ -29,7 +31,10 @@ pub(super) fn collect(world: &World, scenario: &str, folder: &Path, error: &str)
         write("all.txt", kubectl.run(&["get", "all,configmap,lease", "-o", "wide"]))?;
         write("mesh.yaml", kubectl.run(&["get", "istio-io", "-o", "yaml"]))?;
         write("pods.txt", kubectl.run(&["describe", "pods"]))?;
-        write("events.txt", kubectl.run(&["get", "events", "--sort-by=.lastTimestamp"]))?;
+        write(
+            "events.txt",
+            kubectl.run(&["get", "events", "--sort-by=.lastTimestamp"]),
+        )?;
         let pods = kubectl.get(&["pods"])?;
         for pod in names(&pods) {
             write(

@@ -95,7 +95,7 @@ impl Kubectl {
 ///
 /// # Errors
 /// When it fails, with the command and what it said.
-pub fn finish(mut command: Command, input: Option<&str>) -> Result<String> {
+pub(super) fn finish(mut command: Command, input: Option<&str>) -> Result<String> {
     if input.is_some() {
         command.stdin(Stdio::piped());
     }
@@ -115,7 +115,7 @@ pub fn finish(mut command: Command, input: Option<&str>) -> Result<String> {
 ///
 /// # Errors
 /// When it fails, with what it said.
-pub fn join(child: Child) -> Result<String> {
+pub(super) fn join(child: Child) -> Result<String> {
     let output = child.wait_with_output()?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     if !output.status.success() {

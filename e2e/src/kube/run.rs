@@ -1,11 +1,11 @@
 //! Runs scenarios, and ends with a table.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use parking_lot::Mutex;
 
 use super::kubectl::Kubectl;
 use super::{evidence, scenarios};
@@ -128,14 +128,12 @@ fn side_by_side(world: &World, options: &Options, scenarios: &[&'static Scenario
             scope.spawn(|| {
                 while let Some(scenario) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let outcome = one(world, options, scenario);
-                    if let Ok(mut outcomes) = outcomes.lock() {
-                        outcomes.push(outcome);
-                    }
+                    outcomes.lock().push(outcome);
                 }
             });
         }
     });
-    outcomes.into_inner().unwrap_or_default()
+    outcomes.into_inner()
 }
 
 fn one(world: &World, options: &Options, scenario: &'static Scenario) -> Outcome {

@@ -118,9 +118,7 @@ impl Space {
 
     /// `curl` in a pod.
     pub(super) fn curl(&self, pod: &str, args: &[&str]) -> Result<Answer> {
-        let said = self
-            .kubectl
-            .exec(pod, "app", &[&CURL[..], args].concat());
+        let said = self.kubectl.exec(pod, "app", &[&CURL[..], args].concat());
         Answer::read(said)
     }
 
@@ -198,7 +196,12 @@ impl Answer {
 
     /// Itself, if the status is this one.
     pub(super) fn with(self, status: u16) -> Result<Answer> {
-        ensure!(self.status == status, "{} in place of {status}: {}", self.status, self.body);
+        ensure!(
+            self.status == status,
+            "{} in place of {status}: {}",
+            self.status,
+            self.body
+        );
         Ok(self)
     }
 }

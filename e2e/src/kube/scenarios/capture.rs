@@ -9,12 +9,21 @@ use crate::kube::space::Mesh;
 pub(super) fn decisions(turn: &Turn<'_>) -> Result<()> {
     let cases = [
         (Mesh::Inside, "plain", "", "", true),
-        (Mesh::Inside, "opted-out", "sidecar.istio.io/inject: \"false\"", "", false),
+        (
+            Mesh::Inside,
+            "opted-out",
+            "sidecar.istio.io/inject: \"false\"",
+            "",
+            false,
+        ),
         (Mesh::Inside, "of-the-host", "", "hostNetwork: true", false),
         (Mesh::Outside, "plain", "", "", false),
         (Mesh::Outside, "opted-in", "sidecar.istio.io/inject: \"true\"", "", true),
     ];
-    let (inside, outside) = (turn.space("inside", Mesh::Inside)?, turn.space("outside", Mesh::Outside)?);
+    let (inside, outside) = (
+        turn.space("inside", Mesh::Inside)?,
+        turn.space("outside", Mesh::Outside)?,
+    );
     let space = |mesh| if mesh == Mesh::Inside { &inside } else { &outside };
     for (mesh, name, label, spec, _) in cases {
         space(mesh).apply(&format!(
@@ -28,7 +37,10 @@ pub(super) fn decisions(turn: &Turn<'_>) -> Result<()> {
         for (_, containers) in space(mesh).containers(&format!("app={name}"))? {
             let has = containers.contains(&"istio-proxy".to_owned());
             ensure!(has == injected, "{mesh:?} {name}: {containers:?}");
-            ensure!(containers.len() == 1 + usize::from(injected), "{mesh:?} {name}: {containers:?}");
+            ensure!(
+                containers.len() == 1 + usize::from(injected),
+                "{mesh:?} {name}: {containers:?}"
+            );
         }
     }
     Ok(())

@@ -21,12 +21,17 @@ pub(super) fn restarts(turn: &Turn<'_>) -> Result<()> {
         "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: front}\nspec:\n  hosts: [front]\n  \
          http: [{directResponse: {status: 299}}]\n",
     )?;
-    until("a change is taken", || space.curl("client", &["http://front/"])?.with(299).map(drop))
+    until("a change is taken", || {
+        space.curl("client", &["http://front/"])?.with(299).map(drop)
+    })
 }
 
 /// Nothing starts uncaptured, and who is not in the mesh is not concerned.
 pub(super) fn webhook_away(turn: &Turn<'_>) -> Result<()> {
-    let (inside, outside) = (turn.space("inside", Mesh::Inside)?, turn.space("outside", Mesh::Outside)?);
+    let (inside, outside) = (
+        turn.space("inside", Mesh::Inside)?,
+        turn.space("outside", Mesh::Outside)?,
+    );
     let system = turn.system();
     system.run(&["delete", "hpa", "istiod", "--ignore-not-found"])?;
     let replicas = system.run(&["get", "deploy", "istiod", "-o", "jsonpath={.spec.replicas}"])?;
@@ -34,8 +39,13 @@ pub(super) fn webhook_away(turn: &Turn<'_>) -> Result<()> {
     let checked = (|| {
         system.run(&["wait", "--for=delete", "pod", "-l", "app=istiod", "--timeout=120s"])?;
         outside.client("plain")?;
-        let refused = inside.kubectl.run(&["run", "labelled", "--image=nothing", "--restart=Never"]);
-        let error = format!("{:#}", refused.err().unwrap_or_else(|| anyhow::anyhow!("a pod was made")));
+        let refused = inside
+            .kubectl
+            .run(&["run", "labelled", "--image=nothing", "--restart=Never"]);
+        let error = format!(
+            "{:#}",
+            refused.err().unwrap_or_else(|| anyhow::anyhow!("a pod was made"))
+        );
         contains(&error, "failed calling webhook")
     })();
     system.run(&["scale", "deploy/istiod", &format!("--replicas={replicas}")])?;
@@ -43,6 +53,9 @@ pub(super) fn webhook_away(turn: &Turn<'_>) -> Result<()> {
     checked?;
     until("the webhook is back", || inside.client("later"))?;
     let pods = inside.containers("app=later")?;
-    ensure!(pods.iter().all(|(_, c)| c.contains(&"istio-proxy".to_owned())), "{pods:?}");
+    ensure!(
+        pods.iter().all(|(_, c)| c.contains(&"istio-proxy".to_owned())),
+        "{pods:?}"
+    );
     Ok(())
 }

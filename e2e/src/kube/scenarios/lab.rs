@@ -17,7 +17,9 @@ pub(super) fn week1(turn: &Turn<'_>) -> Result<()> {
     lab.apply_lab("services/webapp.yaml")?;
     for name in ["catalog", "webapp"] {
         lab.rolled_out(&format!("deploy/{name}"))?;
-        let pods = lab.kubectl.run(&["get", "pods", "-l", &format!("app={name}"), "--no-headers"])?;
+        let pods = lab
+            .kubectl
+            .run(&["get", "pods", "-l", &format!("app={name}"), "--no-headers"])?;
         contains(&pods, "2/2")?;
         for (init, containers) in lab.containers(&format!("app={name}"))? {
             ensure!(init.contains(&"istio-init".to_owned()), "{name}: {init:?}");
@@ -26,12 +28,17 @@ pub(super) fn week1(turn: &Turn<'_>) -> Result<()> {
     }
     let outside = turn.space("outside", Mesh::Outside)?;
     outside.client("netshoot")?;
-    contains(&outside.kubectl.run(&["get", "pod", "netshoot", "--no-headers"])?, "1/1")?;
+    contains(
+        &outside.kubectl.run(&["get", "pod", "netshoot", "--no-headers"])?,
+        "1/1",
+    )?;
     for url in [
         "http://catalog.istioinaction/items/1",
         "http://webapp.istioinaction/api/catalog/items/1",
     ] {
-        until(url, || contains(&outside.curl("netshoot", &[url])?.with(200)?.body, "\"id\""))?;
+        until(url, || {
+            contains(&outside.curl("netshoot", &[url])?.with(200)?.body, "\"id\"")
+        })?;
     }
     for asked in [
         &["curl", "-s", "localhost:15000/stats"][..],
@@ -50,7 +57,13 @@ fn gateway(turn: &Turn<'_>, lab: &Space) -> Result<String> {
     let system = turn.system();
     let patch = r#"{"spec": {"type": "NodePort", "ports": [{"port": 80, "targetPort": 8080, "nodePort": 30000}]}}"#;
     system.run(&["patch", "svc", GATEWAY, "-p", patch])?;
-    system.run(&["patch", "svc", GATEWAY, "-p", r#"{"spec":{"externalTrafficPolicy": "Local"}}"#])?;
+    system.run(&[
+        "patch",
+        "svc",
+        GATEWAY,
+        "-p",
+        r#"{"spec":{"externalTrafficPolicy": "Local"}}"#,
+    ])?;
     let pods = system.get(&["pods", "-l", "istio=ingressgateway"])?;
     let node = pods["items"][0]["status"]["hostIP"]
         .as_str()
@@ -60,7 +73,10 @@ fn gateway(turn: &Turn<'_>, lab: &Space) -> Result<String> {
         let url = format!("{address}{path}");
         until(&url, || curl_here(&[&url])?.with(200).map(drop))?;
     }
-    let (gateways, routes) = (lab.kubectl.run(&["get", "gw,vs"])?, ["outfitters-gateway", "webapp-virtualservice"]);
+    let (gateways, routes) = (
+        lab.kubectl.run(&["get", "gw,vs"])?,
+        ["outfitters-gateway", "webapp-virtualservice"],
+    );
     routes.iter().try_for_each(|name| contains(&gateways, name))?;
     Ok(address)
 }
@@ -97,7 +113,17 @@ fn chaos_and_retries(lab: &Space, gateway: &str) -> Result<()> {
 fn blowup(lab: &Space, active: bool) -> Result<()> {
     let body = format!(r#"{{"active":{active},"type":"500","percentage":50}}"#);
     // As in the notes, from inside the application's container.
-    let args = ["curl", "-s", "-X", "POST", "-H", "Content-Type: application/json", "-d", &body, "localhost:3000/blowup"];
+    let args = [
+        "curl",
+        "-s",
+        "-X",
+        "POST",
+        "-H",
+        "Content-Type: application/json",
+        "-d",
+        &body,
+        "localhost:3000/blowup",
+    ];
     lab.kubectl.exec("deploy/catalog", "catalog", &args).map(drop)
 }
 
@@ -128,7 +154,10 @@ fn canary(lab: &Space, outside: &Space) -> Result<()> {
     lab.apply_lab("ch2/catalog-virtualservice-dark-v2.yaml")?;
     until("those with the header on the second version", || {
         let (with, without) = (second(&["-H", "x-istio-cohort: internal"])?, second(&[])?);
-        ensure!((with, without) == (20, 0), "with the header {with} of 20, without {without}");
+        ensure!(
+            (with, without) == (20, 0),
+            "with the header {with} of 20, without {without}"
+        );
         Ok(())
     })
 }

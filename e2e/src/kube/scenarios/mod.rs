@@ -10,7 +10,11 @@ mod workloads;
 
 use super::run::Scenario;
 
-const fn shared(name: &'static str, shows: &'static str, run: fn(&super::run::Turn<'_>) -> anyhow::Result<()>) -> Scenario {
+const fn shared(
+    name: &'static str,
+    shows: &'static str,
+    run: fn(&super::run::Turn<'_>) -> anyhow::Result<()>,
+) -> Scenario {
     Scenario {
         name,
         shows,
@@ -20,7 +24,11 @@ const fn shared(name: &'static str, shows: &'static str, run: fn(&super::run::Tu
 }
 
 /// Changes what others stand on.
-const fn alone(name: &'static str, shows: &'static str, run: fn(&super::run::Turn<'_>) -> anyhow::Result<()>) -> Scenario {
+const fn alone(
+    name: &'static str,
+    shows: &'static str,
+    run: fn(&super::run::Turn<'_>) -> anyhow::Result<()>,
+) -> Scenario {
     Scenario {
         name,
         shows,
@@ -31,16 +39,60 @@ const fn alone(name: &'static str, shows: &'static str, run: fn(&super::run::Tur
 
 /// All.
 pub(super) const ALL: &[Scenario] = &[
-    shared("week1_lab", "namespace label, catalog and webapp, gateway and NodePort, chaos and retries, canary", lab::week1),
-    shared("rolling_restarts", "both sides restarted under load by HTTP/1.1 and HTTP/2: no failed request", rollout::both_sides),
-    shared("injection_decisions", "2/2 in a labelled namespace, 1/1 elsewhere, and by the labels of pods", capture::decisions),
-    shared("probes_under_strict", "HTTP, TCP and exec probes of injected pods under STRICT", security::probes),
-    shared("strict_mtls", "plaintext is refused, the mesh's own calls are not, and the proxy says who called", security::strict),
-    shared("timeout_and_faults", "timeout 0.5 s, 20 % aborts, header canary", resilience::faults),
-    shared("outlier_ejection", "a failing endpoint is ejected and shown so", resilience::outlier),
+    shared(
+        "week1_lab",
+        "namespace label, catalog and webapp, gateway and NodePort, chaos and retries, canary",
+        lab::week1,
+    ),
+    shared(
+        "rolling_restarts",
+        "both sides restarted under load by HTTP/1.1 and HTTP/2: no failed request",
+        rollout::both_sides,
+    ),
+    shared(
+        "injection_decisions",
+        "2/2 in a labelled namespace, 1/1 elsewhere, and by the labels of pods",
+        capture::decisions,
+    ),
+    shared(
+        "probes_under_strict",
+        "HTTP, TCP and exec probes of injected pods under STRICT",
+        security::probes,
+    ),
+    shared(
+        "strict_mtls",
+        "plaintext is refused, the mesh's own calls are not, and the proxy says who called",
+        security::strict,
+    ),
+    shared(
+        "timeout_and_faults",
+        "timeout 0.5 s, 20 % aborts, header canary",
+        resilience::faults,
+    ),
+    shared(
+        "outlier_ejection",
+        "a failing endpoint is ejected and shown so",
+        resilience::outlier,
+    ),
     shared("job_completes", "a Job ends when it tells its proxy to", workloads::job),
-    shared("stateful_headless", "a StatefulSet behind a headless service under STRICT, each pod by its name", workloads::stateful),
-    shared("init_network", "an init container reaches the network as the proxy's user", workloads::init),
-    alone("control_plane_restarts", "mesh-control rolled and killed while traffic flows: no failed request", control::restarts),
-    alone("webhook_away", "without the webhook, pods of unlabelled namespaces start, those of labelled wait", control::webhook_away),
+    shared(
+        "stateful_headless",
+        "a StatefulSet behind a headless service under STRICT, each pod by its name",
+        workloads::stateful,
+    ),
+    shared(
+        "init_network",
+        "an init container reaches the network as the proxy's user",
+        workloads::init,
+    ),
+    alone(
+        "control_plane_restarts",
+        "mesh-control rolled and killed while traffic flows: no failed request",
+        control::restarts,
+    ),
+    alone(
+        "webhook_away",
+        "without the webhook, pods of unlabelled namespaces start, those of labelled wait",
+        control::webhook_away,
+    ),
 ];

@@ -11,14 +11,20 @@ pub(super) fn faults(turn: &Turn<'_>) -> Result<()> {
     space.service("slow", 1, &[("TIMING_50_PERCENTILE", "2s")])?;
     space.service("other", 1, &[])?;
     space.client("client")?;
-    until("no route yet", || space.curl("client", &["http://slow/"])?.with(200).map(drop))?;
+    until("no route yet", || {
+        space.curl("client", &["http://slow/"])?.with(200).map(drop)
+    })?;
     space.apply(
         "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: slow}\nspec:\n  hosts: [slow]\n  http:\n  \
          - match: [{headers: {x-canary: {exact: \"yes\"}}}]\n    route: [{destination: {host: other}}]\n  \
          - timeout: 0.5s\n    route: [{destination: {host: slow}}]\n",
     )?;
-    until("the timeout", || space.curl("client", &["http://slow/"])?.with(504).map(drop))?;
-    let canary = space.curl("client", &["-H", "x-canary: yes", "http://slow/"])?.with(200)?;
+    until("the timeout", || {
+        space.curl("client", &["http://slow/"])?.with(504).map(drop)
+    })?;
+    let canary = space
+        .curl("client", &["-H", "x-canary: yes", "http://slow/"])?
+        .with(200)?;
     ensure!(canary.body.contains("\"name\": \"other\""), "{}", canary.body);
 
     space.apply(
@@ -29,7 +35,10 @@ pub(super) fn faults(turn: &Turn<'_>) -> Result<()> {
         let report = space.load("client", "http://other/ --requests 500")?;
         let aborted = report.by_status.get(&418).copied().unwrap_or_default();
         // Of 500, one in five is 100; 45 off are five standard deviations.
-        ensure!((55..=145).contains(&aborted) && aborted + report.ok == 500, "{report:?}");
+        ensure!(
+            (55..=145).contains(&aborted) && aborted + report.ok == 500,
+            "{report:?}"
+        );
         Ok(())
     })
 }
@@ -41,12 +50,18 @@ pub(super) fn outlier(turn: &Turn<'_>) -> Result<()> {
     let failing = [("ERROR_TYPE", "http_error"), ("ERROR_RATE", "1"), ("ERROR_CODE", "500")];
     let text = crate::kube::space::deployment("failing", 1, &failing);
     // The third endpoint: a Deployment of its own behind the same Service.
-    let text = text.split_once("---\n").map_or(text.as_str(), |(_, deployment)| deployment);
+    let text = text
+        .split_once("---\n")
+        .map_or(text.as_str(), |(_, deployment)| deployment);
     space.apply(&text.replace("app: failing", "app: backend, third: \"1\""))?;
-    space.kubectl.run(&["wait", "--for=condition=Available", "deploy/failing", "--timeout=120s"])?;
+    space
+        .kubectl
+        .run(&["wait", "--for=condition=Available", "deploy/failing", "--timeout=120s"])?;
     space.client("client")?;
     let failed = |count: u64| -> Result<u64> {
-        Ok(space.load("client", &format!("http://backend/ --requests {count} --concurrency 2"))?.failed())
+        Ok(space
+            .load("client", &format!("http://backend/ --requests {count} --concurrency 2"))?
+            .failed())
     };
     until("about a third fails", || {
         let failed = failed(300)?;

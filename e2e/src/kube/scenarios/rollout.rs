@@ -13,7 +13,9 @@ pub(super) fn chain(space: &Space) -> Result<()> {
     space.service("back", 2, &[])?;
     space.service("front", 2, &[("UPSTREAM_URIS", "http://back/")])?;
     space.client("client")?;
-    until("the chain answers", || space.curl("client", &["http://front/"])?.with(200).map(drop))
+    until("the chain answers", || {
+        space.curl("client", &["http://front/"])?.with(200).map(drop)
+    })
 }
 
 /// Both Deployments are restarted again and again while clients call.

@@ -14,7 +14,10 @@ pub(super) fn strict_for(space: &Space) -> Result<()> {
 
 /// Who calls from inside is served and known; who calls from outside is not.
 pub(super) fn strict(turn: &Turn<'_>) -> Result<()> {
-    let (inside, outside) = (turn.space("inside", Mesh::Inside)?, turn.space("outside", Mesh::Outside)?);
+    let (inside, outside) = (
+        turn.space("inside", Mesh::Inside)?,
+        turn.space("outside", Mesh::Outside)?,
+    );
     inside.service("server", 1, &[])?;
     inside.client("client")?;
     outside.client("client")?;
@@ -31,7 +34,10 @@ pub(super) fn strict(turn: &Turn<'_>) -> Result<()> {
     inside.curl("client", &[&url])?.with(200)?;
     let stats = ["pilot-agent", "request", "GET", "/stats/prometheus"];
     let stats = inside.kubectl.exec("deploy/server", "istio-proxy", &stats)?;
-    let principal = format!("source_principal=\"spiffe://cluster.local/ns/{}/sa/default\"", inside.name);
+    let principal = format!(
+        "source_principal=\"spiffe://cluster.local/ns/{}/sa/default\"",
+        inside.name
+    );
     contains(&stats, &principal)?;
     contains(&stats, "connection_security_policy=\"mutual_tls\"")
 }

@@ -47,7 +47,9 @@ pub(super) fn stateful(turn: &Turn<'_>) -> Result<()> {
             Ok(())
         })?;
     }
-    until("the service's own name", || space.curl("client", &["http://store:8080/"])?.with(200).map(drop))
+    until("the service's own name", || {
+        space.curl("client", &["http://store:8080/"])?.with(200).map(drop)
+    })
 }
 
 /// Capture is there before the proxy is: as the proxy's user, an init container passes it.

@@ -53,7 +53,8 @@ pub(in crate::serve) async fn open(
             }
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             Err(error) => {
-                return Err(error).with_context(|| format!("cannot keep the CA in Secret {}/{MADE}", cluster.namespace));
+                return Err(error)
+                    .with_context(|| format!("cannot keep the CA in Secret {}/{MADE}", cluster.namespace));
             }
         }
     }

@@ -153,7 +153,9 @@ mod tests {
         let mut state = State::default();
         state.take(Seen::Namespace(Event::Init));
         for name in ["a", "b", "c"] {
-            state.take(Seen::Namespace(Event::InitApply(space(json!({"metadata": {"name": name}})))));
+            state.take(Seen::Namespace(Event::InitApply(space(
+                json!({"metadata": {"name": name}}),
+            ))));
         }
         let going = json!({"metadata": {"name": "d", "deletionTimestamp": "2026-01-01T00:00:00Z"}});
         state.take(Seen::Namespace(Event::InitApply(space(going))));

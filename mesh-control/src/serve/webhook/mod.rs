@@ -60,7 +60,12 @@ async fn answer(request: Request<Incoming>) -> Response<Full<Bytes>> {
     };
     let body = match tokio::time::timeout(PATIENCE, Limited::new(body, MAX_BODY).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) => return text(StatusCode::BAD_REQUEST, &format!("the review cannot be read: {error}\n")),
+        Ok(Err(error)) => {
+            return text(
+                StatusCode::BAD_REQUEST,
+                &format!("the review cannot be read: {error}\n"),
+            );
+        }
         Err(_) => return text(StatusCode::REQUEST_TIMEOUT, "the review did not come\n"),
     };
     match reviewed(&body, review) {
@@ -120,7 +125,10 @@ mod tests {
         };
         for version in ["admission.k8s.io/v1", "admission.k8s.io/v1beta1"] {
             let good = ask(version, json!("web"));
-            assert_eq!((&good["apiVersion"], &good["response"]["allowed"]), (&json!(version), &json!(true)));
+            assert_eq!(
+                (&good["apiVersion"], &good["response"]["allowed"]),
+                (&json!(version), &json!(true))
+            );
             let bad = ask(version, json!(7));
             assert_eq!(bad["response"]["allowed"], false);
             let message = bad["response"]["status"]["message"].as_str().unwrap_or_default();

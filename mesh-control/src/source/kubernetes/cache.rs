@@ -141,7 +141,10 @@ mod tests {
         let space = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}});
         cache.apply(0, Kind::Namespace, "v1", space.clone());
         cache.apply(1, Kind::DestinationRule, "networking.istio.io/v1", rule(&json!("web")));
-        assert!(!cache.apply(0, Kind::Namespace, "v1", space.clone()), "nothing has changed");
+        assert!(
+            !cache.apply(0, Kind::Namespace, "v1", space.clone()),
+            "nothing has changed"
+        );
         let names = |cache: &Cache| {
             let loaded = cache.loaded();
             loaded.objects.iter().map(|o| o.name().to_owned()).collect::<Vec<_>>()

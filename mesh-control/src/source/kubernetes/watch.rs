@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject};
-use kube::discovery::oneshot;
 use kube::core::GroupVersion;
+use kube::discovery::oneshot;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event};
-use kube::Client;
 use mesh_api::istio::Kind;
 use parking_lot::Mutex;
 use serde_json::Value;
