@@ -2,6 +2,7 @@
 //! name in upper case with underscores.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -70,49 +71,49 @@ pub struct Cli {
     #[arg(short = 'r', long, env = "ISTIO_INBOUND_TPROXY_ROUTE_TABLE", default_value_t = 133)]
     pub istio_inbound_tproxy_route_table: u32,
     /// Print the rules and do nothing
-    #[arg(short = 'n', long, env = "DRY_RUN")]
+    #[arg(short = 'n', long, env = "DRY_RUN", value_parser = boolean)]
     pub dry_run: bool,
     /// Port of the check that --run-validation makes
     #[arg(long, env = "IPTABLES_PROBE_PORT", default_value_t = 15002)]
     pub iptables_probe_port: u16,
     /// How long that check may take
-    #[arg(long, env = "PROBE_TIMEOUT", default_value = "5s")]
-    pub probe_timeout: String,
+    #[arg(long, env = "PROBE_TIMEOUT", default_value = "5s", value_parser = duration)]
+    pub probe_timeout: Duration,
     /// Write no rules
-    #[arg(long, env = "SKIP_RULE_APPLY")]
+    #[arg(long, env = "SKIP_RULE_APPLY", value_parser = boolean)]
     pub skip_rule_apply: bool,
-    /// Check that capture works
-    #[arg(long, env = "RUN_VALIDATION")]
+    /// Check that capture works, after writing the rules if they are written; exit code 126 if it does not
+    #[arg(long, env = "RUN_VALIDATION", value_parser = boolean)]
     pub run_validation: bool,
     /// Capture DNS queries to the servers of /etc/resolv.conf
-    #[arg(long, env = "ISTIO_META_DNS_CAPTURE")]
+    #[arg(long, env = "ISTIO_META_DNS_CAPTURE", value_parser = boolean)]
     pub redirect_dns: bool,
     /// With --redirect-dns: capture all queries on port 53, whichever server they are for
-    #[arg(long, env = "CAPTURE_ALL_DNS")]
+    #[arg(long, env = "CAPTURE_ALL_DNS", value_parser = boolean)]
     pub capture_all_dns: bool,
     /// Drop packets that connection tracking calls invalid
-    #[arg(long, env = "INVALID_DROP")]
+    #[arg(long, env = "INVALID_DROP", value_parser = boolean)]
     pub drop_invalid: bool,
     /// Write IPv6 rules even if the namespace has no global IPv6 address
-    #[arg(long, env = "ISTIO_DUAL_STACK")]
+    #[arg(long, env = "ISTIO_DUAL_STACK", value_parser = boolean)]
     pub dual_stack: bool,
     /// Network namespace to work in (a path such as /var/run/netns/NAME)
     #[arg(long, env = "NETWORK_NAMESPACE")]
     pub network_namespace: Option<PathBuf>,
     /// Called by the CNI plugin; changes nothing here
-    #[arg(long, env = "CNI_MODE")]
+    #[arg(long, env = "CNI_MODE", value_parser = boolean)]
     pub cni_mode: bool,
     /// Replace rules of an earlier run; always done
-    #[arg(long, env = "RECONCILE")]
+    #[arg(long, env = "RECONCILE", value_parser = boolean)]
     pub reconcile: bool,
     /// Write the rules even if they are there; always done
-    #[arg(long, env = "FORCE_APPLY")]
+    #[arg(long, env = "FORCE_APPLY", value_parser = boolean)]
     pub force_apply: bool,
     /// Remove the rules of an earlier run and write none
-    #[arg(long, env = "CLEANUP_ONLY")]
+    #[arg(long, env = "CLEANUP_ONLY", value_parser = boolean)]
     pub cleanup_only: bool,
     /// Use nftables
-    #[arg(long, env = "NATIVE_NFTABLES")]
+    #[arg(long, env = "NATIVE_NFTABLES", value_parser = boolean)]
     pub native_nftables: bool,
     /// Which build of iptables to call: legacy or nft [default: the system's iptables]
     #[arg(long, env = "FORCE_IPTABLES_BINARY", value_parser = ["legacy", "nft"])]
@@ -121,7 +122,7 @@ pub struct Cli {
     #[arg(long = "log_output_level", env = "LOG_OUTPUT_LEVEL", default_value = "default:info")]
     pub log_output_level: String,
     /// Log as JSON
-    #[arg(long = "log_as_json", env = "LOG_AS_JSON")]
+    #[arg(long = "log_as_json", env = "LOG_AS_JSON", value_parser = boolean)]
     pub log_as_json: bool,
     /// Loopback range that is never captured outbound
     #[arg(
@@ -159,6 +160,31 @@ fn parse_mark(value: &str) -> Result<u32, String> {
     }
 }
 
+/// As Go reads them, since these variables are Istio's; what is set to nothing is not set.
+fn boolean(value: &str) -> Result<bool, String> {
+    match value {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("expected true or false".to_owned()),
+    }
+}
+
+/// `5s`, `500ms`, `1m`.
+fn duration(value: &str) -> Result<Duration, String> {
+    let digits = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
+    let (number, unit) = value.split_at(digits);
+    let factor = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        _ => return Err("expected a duration such as 5s".to_owned()),
+    };
+    let millis = number.parse::<u64>().ok().and_then(|n| n.checked_mul(factor));
+    millis
+        .map(Duration::from_millis)
+        .ok_or_else(|| "expected a duration such as 5s".to_owned())
+}
+
 impl Cli {
     /// Checks the values.
     ///
@@ -169,12 +195,6 @@ impl Cli {
             return Err(ConfigError::Unsupported {
                 flag: "--native-nftables",
                 instead: "leave it out; iptables (also iptables-nft) does the same",
-            });
-        }
-        if self.run_validation {
-            return Err(ConfigError::Unsupported {
-                flag: "--run-validation",
-                instead: "leave it out",
             });
         }
         let loopback_flag = "ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR";

@@ -117,3 +117,15 @@ fn bad_values_name_their_flag() {
         assert!(error.contains(expected), "{line}: {error}");
     }
 }
+
+#[test]
+fn everything_that_the_injector_writes_is_taken() {
+    // Words as in the arguments of a container, where an empty list is an argument of its own.
+    let words = "-p 15001 -z 15006 -u 1337 -m REDIRECT -i * -x  -b * -d 15090,15021,15020 -q 80 -o 25 -k tap0 -c net1 \
+        --log_output_level=default:info --log_as_json --run-validation --skip-rule-apply --force-apply";
+    let cli = Cli::try_parse_from(std::iter::once("mesh-init").chain(words.split(' '))).expect("the injector's flags");
+    assert!(cli.run_validation && cli.skip_rule_apply && cli.log_as_json);
+    assert_eq!(cli.istio_service_exclude_cidr, "");
+    assert_eq!(cli.probe_timeout, std::time::Duration::from_secs(5));
+    cli.config(&Surroundings::default()).expect("a valid configuration");
+}

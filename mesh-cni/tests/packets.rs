@@ -141,3 +141,35 @@ fn running_twice_is_running_once_and_cleaning_up_is_complete() {
     lab.init(INJECTOR, &["-c", "lo9", "--cleanup-only"]);
     assert_eq!(lab.saved(), before);
 }
+
+#[test]
+fn validation_tells_captured_from_not() {
+    let Some(lab) = Lab::silent("validation") else { return };
+    let check = ["--run-validation", "--skip-rule-apply", "--probe-timeout", "300ms"];
+    let checked = |more: &[&str]| lab.run(&[INJECTOR, &check, more].concat());
+    let (code, said) = checked(&[]);
+    assert_eq!(code, Some(126), "{said}");
+    assert!(
+        said.contains("is not captured: a connection to 127.0.0.6:15002"),
+        "{said}"
+    );
+    for more in [
+        &["-m", "REDIRECT"][..],
+        &["-m", "TPROXY"],
+        &["--proxy-mark", "77"],
+        &["-b", "", "-i", ""],
+    ] {
+        // By itself, and as the last step of the one that writes the rules.
+        lab.init(INJECTOR, &[more, &["--run-validation"]].concat());
+        assert_eq!(checked(more).0, Some(0), "{more:?}");
+    }
+    // Rules of one family do not speak for the other.
+    lab.init(INJECTOR, &[]);
+    lab.flush_ipv6();
+    let (code, said) = checked(&[]);
+    assert_eq!(code, Some(126), "{said}");
+    assert!(said.contains("[::6]:15002"), "{said}");
+    // The rules are for another port than the proxy's.
+    let (code, said) = checked(&["-z", "16006"]);
+    assert_eq!(code, Some(126), "{said}");
+}

@@ -51,12 +51,18 @@ pub enum Command {
         /// Address of the admin port.
         #[arg(long, default_value = "127.0.0.1:15000", env = "FERROMESH_ADMIN")]
         admin: String,
+        /// Another port of this machine: 15020 for the agent's pages.
+        #[arg(long, value_name = "PORT", conflicts_with = "admin")]
+        debug_port: Option<u16>,
     },
     /// Wait until the proxy on this machine is ready (`holdApplicationUntilProxyStarts`).
     Wait {
-        /// Seconds between two looks.
+        /// Milliseconds between two looks.
         #[arg(long = "periodMillis", default_value_t = 500)]
         period_millis: u64,
+        /// Milliseconds that an answer may take.
+        #[arg(long = "requestTimeoutMillis", default_value_t = 500)]
+        request_timeout_millis: u64,
         /// Seconds until waiting ends without success.
         #[arg(long = "timeoutSeconds", default_value_t = 60)]
         timeout_seconds: u64,
@@ -64,6 +70,31 @@ pub enum Command {
         #[arg(long, default_value = "http://localhost:15021/healthz/ready")]
         url: String,
     },
+    /// Print the version.
+    Version {
+        /// The number alone.
+        #[arg(long, short)]
+        short: bool,
+        /// Form of the output.
+        #[arg(long, short, value_enum)]
+        output: Option<VersionOutput>,
+    },
+    /// Write the capture rules: runs mesh-init, which stands beside this program, with the same flags.
+    #[command(name = "istio-iptables", disable_help_flag = true)]
+    IstioIptables {
+        /// Flags of mesh-init.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        flags: Vec<std::ffi::OsString>,
+    },
+}
+
+/// `version --output`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum VersionOutput {
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
 }
 
 /// Role behind `proxy`.
@@ -90,6 +121,21 @@ pub struct AgentArgs {
     /// Log level of the agent's part (`default:info`); accepted for pod templates, the proxy's level holds for both.
     #[arg(long = "log_output_level")]
     pub log_output_level: Option<String>,
+    /// Log lines as JSON objects.
+    #[arg(long = "log_as_json")]
+    pub log_as_json: bool,
+    /// File that gets a line for each ejection of an endpoint.
+    #[arg(long = "outlierLogPath", value_name = "FILE")]
+    pub outlier_log_path: Option<String>,
+    /// Port of Istio's token exchange, which is not there.
+    #[arg(long = "stsPort", hide = true)]
+    pub sts_port: Option<u16>,
+    /// Name of the pod's service in Istio before 1.10; the pod's labels say it.
+    #[arg(long = "serviceCluster", hide = true)]
+    pub service_cluster: Option<String>,
+    /// Template of Envoy's bootstrap, which the proxy makes without one.
+    #[arg(long = "templateFile", hide = true)]
+    pub template_file: Option<String>,
     /// Number of worker threads; 0 for one a core. Overrides `concurrency` of the ProxyConfig.
     #[arg(long)]
     pub concurrency: Option<u32>,
@@ -211,5 +257,25 @@ mod tests {
             panic!("{:?}", cli.command)
         };
         assert_eq!(args.log_level, "warning");
+    }
+
+    #[test]
+    fn the_agents_commands_are_taken_as_in_istio() {
+        for line in [
+            "request GET /stats",
+            "request --debug-port 15020 POST drain",
+            "request --debug-port=15004 GET /debug/syncz",
+            "request --admin 127.0.0.1:15020 POST drain",
+            "wait",
+            "wait --timeoutSeconds 5 --periodMillis=100 --requestTimeoutMillis 50 --url http://localhost:15021/healthz/ready",
+            "version",
+            "version --short",
+            "version -o json",
+            "istio-iptables -p 15001 -i * -b * --run-validation -x",
+            "proxy router --domain a.svc.cluster.local --log_as_json --concurrency 2 --outlierLogPath=/dev/stdout --stsPort=15463",
+        ] {
+            let words = std::iter::once("pilot-agent").chain(line.split(' '));
+            assert!(Cli::try_parse_from(words).is_ok(), "{line}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::dns::Caches;
-use crate::listener::Listeners;
+use crate::listener::{Listeners, Proof};
 use crate::snapshot::Snapshot;
 use crate::snapshot::resources::Resources;
 use crate::telemetry::stats::Registry;
@@ -27,6 +27,8 @@ pub struct Shared {
     pub drain: watch::Sender<Drain>,
     /// Listening sockets: readiness, addresses, open connections.
     pub listeners: Listeners,
+    /// The connection by which a sidecar sees that its pod's traffic is captured.
+    pub capture: Proof,
     /// The messages behind the snapshot, for dumps.
     pub resources: Resources,
     /// What has to be there before the proxy says that it is ready.
@@ -47,6 +49,7 @@ impl Shared {
             node,
             drain: watch::Sender::new(Drain::Running),
             listeners: Listeners::default(),
+            capture: Proof::default(),
             resources: Resources::default(),
             readiness: Readiness::default(),
             dns_caches: Caches::default(),
@@ -76,21 +79,25 @@ pub struct Readiness {
     pub identity: AtomicBool,
     /// Workers listen.
     pub workers: AtomicBool,
+    /// It is not proven yet that the pod's traffic is captured. Never set where nothing is.
+    pub uncaptured: AtomicBool,
 }
 
 impl Readiness {
     /// What is still missing; empty when ready.
     pub fn missing(&self) -> Vec<&'static str> {
-        [
+        let parts = [
             (&self.clusters, "clusters"),
             (&self.listeners, "listeners"),
             (&self.identity, "identity"),
             (&self.workers, "workers"),
-        ]
-        .into_iter()
-        .filter(|(there, _)| !there.load(Ordering::Relaxed))
-        .map(|(_, name)| name)
-        .collect()
+        ];
+        let missing = parts.into_iter().filter(|(there, _)| !there.load(Ordering::Relaxed));
+        let capture = self
+            .uncaptured
+            .load(Ordering::Relaxed)
+            .then_some("capture of the pod's traffic");
+        missing.map(|(_, name)| name).chain(capture).collect()
     }
 }
 

@@ -6,6 +6,10 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use mesh_cni::apply::{self, Programs};
 use mesh_cni::cli::{Cli, Surroundings};
+use mesh_cni::validate::{Check, ValidateError, validate};
+
+/// By this the node agent tells a pod that is not captured from one that fails for another reason, as in Istio.
+const NOT_CAPTURED: u8 = 126;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -13,7 +17,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "mesh-init: {error:#}");
-            ExitCode::FAILURE
+            match error.downcast_ref() {
+                Some(ValidateError::NotCaptured { .. }) => ExitCode::from(NOT_CAPTURED),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -44,11 +51,19 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     }
     if cli.skip_rule_apply {
         tracing::info!("no rules written, as --skip-rule-apply asks");
-        return Ok(());
+    } else {
+        tracing::info!("rules to write:\n{}", rules.text());
+        apply::apply(&programs, &rules, &earlier)?;
+        tracing::info!("capture rules written");
     }
-    tracing::info!("rules to write:\n{}", rules.text());
-    apply::apply(&programs, &rules, &earlier)?;
-    tracing::info!("capture rules written");
+    if cli.run_validation {
+        let check = Check {
+            port: cli.iptables_probe_port,
+            timeout: cli.probe_timeout,
+        };
+        validate(&config, check)?;
+        tracing::info!("the pod's traffic is captured");
+    }
     Ok(())
 }
 

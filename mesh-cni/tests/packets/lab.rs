@@ -52,6 +52,13 @@ impl Lab {
     }
 
     fn with_inbound(name: &str, inbound: fn()) -> Option<Lab> {
+        let lab = Lab::silent(name)?;
+        lab.listen(inbound);
+        Some(lab)
+    }
+
+    /// As [`Lab::new`], with nobody who listens.
+    pub(crate) fn silent(name: &str) -> Option<Lab> {
         let missing = if !nix::unistd::geteuid().is_root() {
             Some("needs root")
         } else if Command::new("iptables-restore").arg("--version").output().is_err() {
@@ -85,7 +92,6 @@ impl Lab {
         }
         ip(&format!("-n {peer} addr add 10.199.0.1/32 dev lo"));
         ip(&format!("-n {pod} route add default via {NEIGHBOUR}"));
-        lab.listen(inbound);
         Some(lab)
     }
 
@@ -110,13 +116,24 @@ impl Lab {
 
     /// Runs `mesh-init` in the pod.
     pub(crate) fn init(&self, arguments: &[&str], more: &[&str]) {
+        let (code, error) = self.run(&[arguments, more].concat());
+        assert_eq!(code, Some(0), "{error}");
+    }
+
+    /// Exit code of `mesh-init`, and what it said.
+    pub(crate) fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
         let output = Command::new("ip")
             .args(["netns", "exec", &self.pod, env!("CARGO_BIN_EXE_mesh-init")])
             .args(arguments)
-            .args(more)
             .output()
             .expect("ip runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), error)
+    }
+
+    /// Removes all rules of IPv6.
+    pub(crate) fn flush_ipv6(&self) {
+        ip(&format!("netns exec {} ip6tables -w -t nat -F", self.pod));
     }
 
     /// Rules, route rules and addresses of the loopback interface, without counters and dates.

@@ -1,7 +1,7 @@
 //! The admin API, readiness, and the metrics ports. All of it runs on the control thread.
 //!
 //! - [`server`]: a small HTTP server. [`router`]: the admin API's paths. [`status`]: ports 15020, 15021 and 15090.
-//! - One module for each kind of page: [`stats`], [`config_dump`], [`clusters`], [`certs`], [`info`], [`logging`].
+//! - One module for each kind of page: [`stats`], [`config_dump`], [`clusters`], [`certs`], [`info`], [`logging`], [`probe`].
 
 mod certs;
 mod clusters;
@@ -9,6 +9,7 @@ mod config_dump;
 mod info;
 mod json;
 mod logging;
+mod probe;
 mod router;
 mod scrape;
 mod server;
@@ -16,6 +17,7 @@ mod stats;
 mod status;
 
 pub use logging::LogControl;
+pub use probe::AppProbes;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -62,6 +64,8 @@ pub struct Options {
     pub status: Option<SocketAddr>,
     /// `ISTIO_PROMETHEUS_ANNOTATIONS`: where the application's own metrics are.
     pub app_metrics: Option<AppMetrics>,
+    /// `ISTIO_KUBE_APP_PROBERS`: what to ask the application on the kubelet's behalf.
+    pub app_probes: AppProbes,
     /// Commands go here.
     pub commands: UnboundedSender<Command>,
     /// Changes the log level (`/logging`); `None` when nothing can be changed.

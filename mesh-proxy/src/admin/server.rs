@@ -70,6 +70,7 @@ pub(super) struct Call {
     pub(super) method: Method,
     pub(super) path: String,
     pub(super) query: Vec<(String, String)>,
+    pub(super) headers: HeaderMap,
     pub(super) peer: SocketAddr,
 }
 
@@ -127,6 +128,7 @@ async fn answer(
                 method: request.method().clone(),
                 path: request.uri().path().to_owned(),
                 query: query(request.uri().query().unwrap_or_default()),
+                headers: request.headers().clone(),
                 peer,
             };
             match port {

@@ -16,7 +16,9 @@ pub(super) async fn handle(port: Port, call: &Call, state: &Arc<State>) -> Reply
         (Port::Metrics, "/stats/prometheus") => {
             Reply::ok(prometheus::CONTENT_TYPE, stats::everything(state, state.style))
         }
-        (Port::Status, "/stats/prometheus") => Reply::ok(prometheus::CONTENT_TYPE, scrape::merged(state).await),
+        (Port::Status, "/stats/prometheus" | "/metrics") => {
+            Reply::ok(prometheus::CONTENT_TYPE, scrape::merged(state).await)
+        }
         (Port::Status, "/quitquitquit") => command(call, state, Command::Quit),
         (Port::Status, "/drain") => command(
             call,
@@ -26,15 +28,16 @@ pub(super) async fn handle(port: Port, call: &Call, state: &Arc<State>) -> Reply
                 graceful: true,
             },
         ),
-        (Port::Status, path) if path.starts_with("/app-health/") => Reply::text(
-            StatusCode::NOT_FOUND,
-            "probes of the application are not rewritten to this port by this version; point them at the application\n",
-        ),
+        (Port::Status, path) if path.starts_with("/app-health/") || path.starts_with("/app-lifecycle/") => {
+            state.options.app_probes.answer(call).await
+        }
         (port, path) => {
             let there = match port {
                 Port::Readiness => "/healthz/ready",
                 Port::Metrics => "/stats/prometheus",
-                _ => "/stats/prometheus, /healthz/ready, /quitquitquit (POST), /drain (POST)",
+                _ => {
+                    "/stats/prometheus, /healthz/ready, /app-health/, /app-lifecycle/, /quitquitquit (POST), /drain (POST)"
+                }
             };
             Reply::text(
                 StatusCode::NOT_FOUND,

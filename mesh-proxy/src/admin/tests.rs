@@ -32,6 +32,7 @@ fn options(commands: UnboundedSender<Command>) -> Options {
         metrics: any_port,
         status: any_port,
         app_metrics: None,
+        app_probes: AppProbes::default(),
         commands,
         log: None,
         command_line: CommandLine::default(),

@@ -6,6 +6,7 @@
 mod bootstrap;
 mod environment;
 mod identity;
+mod injected;
 mod metadata;
 mod proxy_config;
 mod settings;

@@ -1,6 +1,6 @@
 //! Settings of agent mode: checked, with defaults filled in.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,18 +10,15 @@ use mesh_api::names::{self, NodeId, NodeKind, SpiffeId};
 use serde_json::{Map, Value};
 
 use super::environment::Environment;
+use super::injected;
 use super::metadata::{Pod, metadata};
 use super::proxy_config::{ProxyConfig, parse_duration};
 use super::stats;
-use crate::admin::AppMetrics;
+use crate::admin::{AppMetrics, AppProbes};
 use crate::cli::AgentArgs;
 use crate::tls::Identity;
 use crate::xds::{Roots, Target};
 
-/// Where the projected token is, unless `FERROMESH_TOKEN_PATH` says otherwise.
-const TOKEN: &str = "/var/run/secrets/tokens/istio-token";
-/// Where the injector mounts the mesh's roots.
-const ROOTS: &str = "/var/run/secrets/istio/root-cert.pem";
 /// The injector's volume for what outlives a container.
 const DATA_DIR: &str = "/var/lib/istio/data";
 /// Requested lifetime of certificates, `SECRET_TTL`.
@@ -74,10 +71,16 @@ pub struct Agent {
     pub concurrency: u32,
     /// Longest time that draining takes.
     pub drain: Duration,
+    /// Nothing has to be open for this long before draining ends earlier.
+    pub quiet: Duration,
     /// Ports.
     pub ports: Ports,
     /// The application's own metrics.
     pub app_metrics: Option<AppMetrics>,
+    /// What to ask the application on the kubelet's behalf.
+    pub app_probes: AppProbes,
+    /// Where to connect to, to see that the pod's traffic is captured; `None` where that is not to be seen.
+    pub capture_proof: Option<SocketAddr>,
     /// Where the last good configuration is kept.
     pub data_dir: Option<PathBuf>,
     /// Answer names of the mesh on 15053.
@@ -110,13 +113,29 @@ impl Agent {
         };
         let (pod, namespace) = (required("POD_NAME"), required("POD_NAMESPACE"));
         let ips = addresses(environment).map_err(|e| errors.push(e)).unwrap_or_default();
-        let (Ok(config), [ip, ..], []) = (config, ips.as_slice(), errors.as_slice()) else {
+        let mut warnings = injected::warnings(environment);
+        let app_probes = match (environment.get("ISTIO_KUBE_APP_PROBERS"), ips.first()) {
+            (Some(text), Some(ip)) => {
+                let target = match environment.get("REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION") {
+                    Some("true") if ip.is_ipv4() => Ipv4Addr::LOCALHOST.into(),
+                    Some("true") => Ipv6Addr::LOCALHOST.into(),
+                    _ => *ip,
+                };
+                AppProbes::parse(text, target, &mut warnings).map_err(|e| errors.extend(e))
+            }
+            _ => Ok(AppProbes::default()),
+        };
+        let (Ok(config), Ok(app_probes), [ip, ..], []) = (config, app_probes, ips.as_slice(), errors.as_slice()) else {
             if errors.is_empty() {
                 errors.push("INSTANCE_IP is not set".to_owned());
             }
             return Err(errors);
         };
-        Self::complete(role, args, environment, &config, &pod, &namespace, *ip, &ips).map_err(|e| vec![e])
+        let agent = Self::complete(role, args, environment, &config, &pod, &namespace, *ip, &ips);
+        let mut agent = agent.map_err(|e| vec![e])?;
+        agent.app_probes = app_probes;
+        agent.warnings.extend(warnings);
+        Ok(agent)
     }
 
     #[allow(clippy::too_many_arguments, reason = "the checked parts of one environment")]
@@ -152,6 +171,7 @@ impl Agent {
         let metadata = metadata(&facts, environment, config, &ports, &mut warnings);
         warnings.extend(stats::warnings(&metadata, ips));
         let certificate = Arc::new(ArcSwapOption::empty());
+        let usual_roots = injected::roots(environment)?;
         let target = |address: &str, roots: &str, present: bool| {
             let (host, port) = host_port(address)?;
             let plaintext = config.plaintext || port == names::port::XDS_PLAINTEXT;
@@ -164,8 +184,8 @@ impl Agent {
                     .unwrap_or_else(|| format!("istiod.{}.svc", names::ROOT_NAMESPACE)),
                 host,
                 port,
-                roots: (!plaintext).then(|| Roots::named(&var(roots, ROOTS))),
-                token: Some(PathBuf::from(var("FERROMESH_TOKEN_PATH", TOKEN))),
+                roots: (!plaintext).then(|| Roots::named(&var(roots, usual_roots))),
+                token: Some(injected::token(environment)),
                 certificate: present.then(|| certificate.clone()),
                 cluster_id: metadata.get("CLUSTER_ID").and_then(Value::as_str).map(str::to_owned),
             })
@@ -174,11 +194,9 @@ impl Agent {
             Role::Sidecar => NodeKind::Sidecar,
             Role::Router => NodeKind::Router,
         };
-        let drain = match environment.get("TERMINATION_DRAIN_DURATION_SECONDS") {
-            Some(text) => parse_duration(&format!("{text}s"))
-                .ok_or_else(|| format!("TERMINATION_DRAIN_DURATION_SECONDS: {text:?} is no number of seconds"))?,
-            None => config.termination_drain,
-        };
+        let (drain, quiet) = injected::drain(environment, config)?;
+        let drain = args.drain_time_s.map_or(drain, Duration::from_secs);
+        let capture_proof = injected::proof(role, environment, &metadata, ip, &mut warnings);
         Ok(Agent {
             id: NodeId {
                 kind,
@@ -201,12 +219,18 @@ impl Agent {
             )?,
             ttl: environment.get("SECRET_TTL").and_then(parse_duration).unwrap_or(TTL),
             certificate,
-            concurrency: args.concurrency.or(config.concurrency).unwrap_or(1),
-            drain: args.drain_time_s.map_or(drain, Duration::from_secs),
+            concurrency: match args.concurrency.or(config.concurrency) {
+                Some(number) => number,
+                None => injected::concurrency(role, environment)?,
+            },
+            drain,
+            quiet: quiet.min(drain),
             ports,
             app_metrics: environment
                 .get("ISTIO_PROMETHEUS_ANNOTATIONS")
-                .and_then(|text| app_metrics(text, &mut warnings)),
+                .and_then(|text| app_metrics(text, &ports, &mut warnings)),
+            app_probes: AppProbes::default(),
+            capture_proof,
             data_dir: args
                 .data_dir
                 .clone()
@@ -283,7 +307,7 @@ fn service(metadata: &Map<String, Value>, namespace: &str) -> String {
 }
 
 /// The `prometheus.io/*` annotations, as the injector hands them over.
-fn app_metrics(text: &str, warnings: &mut Vec<String>) -> Option<AppMetrics> {
+fn app_metrics(text: &str, ports: &Ports, warnings: &mut Vec<String>) -> Option<AppMetrics> {
     let value: Value = match serde_json::from_str(text) {
         Ok(value) => value,
         Err(e) => {
@@ -295,8 +319,26 @@ fn app_metrics(text: &str, warnings: &mut Vec<String>) -> Option<AppMetrics> {
     if field("scrape") == Some("false") {
         return None;
     }
+    let port = match field("port").map(|text| (text, text.parse())) {
+        None => 80,
+        Some((_, Ok(port))) => port,
+        Some((text, Err(_))) => {
+            warnings.push(format!(
+                "ISTIO_PROMETHEUS_ANNOTATIONS: port: {text:?} is no port; the application's metrics are not merged: \
+                 mend the annotation prometheus.io/port"
+            ));
+            return None;
+        }
+    };
+    if [ports.status, ports.metrics, ports.admin, ports.readiness].contains(&port) {
+        warnings.push(format!(
+            "ISTIO_PROMETHEUS_ANNOTATIONS: port {port} is the proxy's own; the application's metrics are not merged: \
+             mend the annotation prometheus.io/port"
+        ));
+        return None;
+    }
     Some(AppMetrics {
-        port: field("port").and_then(|p| p.parse().ok()).unwrap_or(80),
+        port,
         path: field("path").unwrap_or("/metrics").to_owned(),
     })
 }

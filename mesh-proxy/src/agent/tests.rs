@@ -10,6 +10,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
 use super::*;
+use crate::admin::AppProbes;
 use crate::bootstrap;
 use crate::cli::AgentArgs;
 use crate::snapshot::build::certificates;
@@ -169,6 +170,95 @@ fn everything_that_is_missing_or_wrong_is_said_at_once() {
     );
     // Its ports can be reached by IPv6.
     assert!(agent.wildcard().is_ipv6() && agent.loopbacks().count() == 2);
+}
+
+/// The pod's variables, with some of them changed.
+fn with<'a>(changed: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    POD.iter().chain(changed).copied().collect()
+}
+
+#[test]
+fn capture_is_proven_where_the_injector_says_that_there_is_some() {
+    let goal = |changed: &[(&str, &str)]| {
+        agent(&with(changed))
+            .expect("complete")
+            .capture_proof
+            .map(|a| a.to_string())
+    };
+    let mode = |mode| ("ISTIO_META_INTERCEPTION_MODE", mode);
+    let ports = |text| ("ISTIO_METAJSON_ANNOTATIONS", text);
+    assert_eq!(goal(&[]).as_deref(), Some("127.0.0.6:15002"));
+    assert_eq!(goal(&[("INSTANCE_IP", "fd00::7")]).as_deref(), Some("[::6]:15002"));
+    assert_eq!(goal(&[mode("NONE")]), None);
+    assert_eq!(goal(&[mode("")]), None);
+    assert_eq!(goal(&[mode("TPROXY")]).as_deref(), Some("127.0.0.6:15002"));
+    let some = r#"{"traffic.sidecar.istio.io/includeInboundPorts":"8080,9090"}"#;
+    assert_eq!(goal(&[ports(some)]).as_deref(), Some("127.0.0.6:15002"));
+    assert_eq!(goal(&[mode("TPROXY"), ports(some)]).as_deref(), Some("127.0.0.6:8080"));
+    let none = r#"{"traffic.sidecar.istio.io/includeInboundPorts":""}"#;
+    assert_eq!(goal(&[mode("TPROXY"), ports(none)]), None);
+    let off = agent(&with(&[("FERROMESH_PROVE_CAPTURE", "false")])).expect("complete");
+    assert_eq!(off.capture_proof, None);
+    assert!(
+        off.warnings[0].contains("FERROMESH_PROVE_CAPTURE"),
+        "{:?}",
+        off.warnings
+    );
+    let environment = Environment::of(POD.iter().copied());
+    let gateway = Agent::new(Role::Router, &AgentArgs::default(), &environment).expect("complete");
+    assert_eq!(gateway.capture_proof, None);
+}
+
+#[test]
+fn variables_of_injected_pods_are_in_force_or_reported() {
+    let plain = agent(&with(&[
+        ("JWT_POLICY", "first-party-jwt"),
+        ("PILOT_CERT_PROVIDER", "kubernetes"),
+        ("HOST_IP", "192.0.2.1"),
+        ("ISTIO_CPU_LIMIT", "2"),
+        ("GOMEMLIMIT", "1073741824"),
+        ("GOMAXPROCS", "2"),
+        (
+            "ISTIO_KUBE_APP_PROBERS",
+            r#"{"/app-health/web/livez":{"tcpSocket":{"port":80}}}"#,
+        ),
+        ("EXIT_ON_ZERO_ACTIVE_CONNECTIONS", "true"),
+        ("MINIMUM_DRAIN_DURATION", "7s"),
+    ]))
+    .expect("complete");
+    assert_eq!(plain.warnings, [] as [String; 0]);
+    let secrets = "/var/run/secrets/kubernetes.io/serviceaccount";
+    assert_eq!(plain.xds.token, Some(format!("{secrets}/token").into()));
+    assert_eq!(plain.ca.roots, Some(Roots::File(format!("{secrets}/ca.crt").into())));
+    assert!(plain.drain > Duration::from_secs(3600));
+    assert_eq!(plain.quiet, Duration::from_secs(7));
+    assert_ne!(plain.app_probes, AppProbes::default());
+
+    let odd = agent(&with(&[
+        (
+            "ISTIO_BOOTSTRAP_OVERRIDE",
+            "/etc/istio/custom-bootstrap/custom_bootstrap.json",
+        ),
+        ("CA_PROVIDER", "GoogleCA"),
+        ("ISTIO_PROMETHEUS_ANNOTATIONS", r#"{"scrape":"true","port":"15020"}"#),
+    ]))
+    .expect("complete");
+    assert_eq!(odd.app_metrics, None);
+    for part in ["ISTIO_BOOTSTRAP_OVERRIDE", "GoogleCA", "port 15020 is the proxy's own"] {
+        assert!(
+            odd.warnings.iter().any(|w| w.contains(part)),
+            "{part}: {:?}",
+            odd.warnings
+        );
+    }
+    for (name, value) in [
+        ("PILOT_CERT_PROVIDER", "vault"),
+        ("MINIMUM_DRAIN_DURATION", "soon"),
+        ("ISTIO_KUBE_APP_PROBERS", "{"),
+    ] {
+        let errors = agent(&with(&[("EXIT_ON_ZERO_ACTIVE_CONNECTIONS", "true"), (name, value)])).expect_err("refused");
+        assert!(errors[0].contains(name), "{errors:?}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The program: what is started, in which order, and how it ends.
 
+mod capture;
 mod dns;
 mod drain;
 mod log;
@@ -21,7 +22,7 @@ use tokio::sync::mpsc;
 
 use crate::admin::{self, CommandLine, LogControl};
 use crate::agent::{self, Agent};
-use crate::cli::{AgentArgs, Cli, Command, Mode, ProxyRole, RunArgs};
+use crate::cli::{AgentArgs, Cli, Command, Mode, ProxyRole, RunArgs, VersionOutput};
 use crate::listener;
 use crate::shared::{Drain, Shared};
 use crate::snapshot::build::{Builder, Invalid};
@@ -29,9 +30,6 @@ use crate::snapshot::config::Config;
 use crate::upstream::{health_check, outlier, slow_start};
 use crate::worker::Workers;
 use crate::{bootstrap, tls, xds};
-
-/// In agent mode nothing has to be open for this long before a draining proxy ends.
-const QUIET: Duration = Duration::from_secs(2);
 
 /// Does what the command line says.
 ///
@@ -53,24 +51,47 @@ pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
                 role: ProxyRole::Router(args),
             },
         ) => from_environment(agent::Role::Router, args),
-        Some(Command::Request { method, path, admin }) => {
-            let answer = request::ask(&admin, &method, &path)?;
+        Some(Command::Request {
+            method,
+            path,
+            admin,
+            debug_port,
+        }) => {
+            let admin = debug_port.map_or(admin, |port| format!("127.0.0.1:{port}"));
+            let answer = request::ask(&admin, &method, &path, request::TIMEOUT)?;
             print(&answer.body)?;
             anyhow::ensure!(answer.status < 400, "{method} {path}: status {}", answer.status);
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Wait {
             period_millis,
+            request_timeout_millis,
             timeout_seconds,
             url,
         }) => {
-            let (period, timeout) = (
+            request::wait(
+                &url,
                 Duration::from_millis(period_millis),
+                Duration::from_millis(request_timeout_millis.max(1)),
                 Duration::from_secs(timeout_seconds),
-            );
-            request::wait(&url, period, timeout)?;
+            )?;
             Ok(ExitCode::SUCCESS)
         }
+        Some(Command::Version { short, output }) => {
+            print(version(short, output).as_bytes())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::IstioIptables { flags }) => Err(request::become_init(&flags)),
+    }
+}
+
+fn version(short: bool, output: Option<VersionOutput>) -> String {
+    let number = env!("CARGO_PKG_VERSION");
+    match output {
+        Some(VersionOutput::Json) => format!("{{\"clientVersion\": {{\"version\": \"{number}\"}}}}"),
+        Some(VersionOutput::Yaml) => format!("clientVersion:\n  version: {number}"),
+        None if short => number.to_owned(),
+        None => format!("version.BuildInfo{{Version:\"{number}\"}}"),
     }
 }
 
@@ -99,7 +120,7 @@ fn from_file(args: RunArgs) -> anyhow::Result<ExitCode> {
     if args.mode == Mode::Validate {
         return Ok(validate(&shown, bootstrap));
     }
-    let log = log::start(&args.log_level)?;
+    let log = log::start(&args.log_level, false)?;
     serve(Settings {
         shown,
         bootstrap,
@@ -122,21 +143,27 @@ fn from_file(args: RunArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn from_environment(role: agent::Role, args: AgentArgs) -> anyhow::Result<ExitCode> {
-    let log = log::start(&args.log_level)?;
+    let log = log::start(&args.log_level, args.log_as_json)?;
     let environment = agent::Environment::from_process();
     let agent = Agent::new(role, &args, &environment).map_err(|errors| {
         let list: Vec<_> = errors.iter().map(|e| format!("\n  {e}")).collect();
         anyhow::anyhow!("the environment does not describe a pod of the mesh:{}", list.concat())
     })?;
-    for warning in &agent.warnings {
+    for warning in agent.warnings.iter().chain(&without_effect(&args)) {
         tracing::warn!("{warning}");
+    }
+    let mut bootstrap = agent.bootstrap();
+    if let Some(path) = &args.outlier_log_path {
+        let manager = bootstrap.cluster_manager.get_or_insert_default();
+        let detection = manager.outlier_detection.get_or_insert_default();
+        detection.event_log_path.clone_from(path);
     }
     serve(Settings {
         shown: "the environment".to_owned(),
-        bootstrap: agent.bootstrap(),
+        bootstrap,
         workers: agent.concurrency,
         drain: drain::Limits {
-            quiet: QUIET.min(agent.drain),
+            quiet: agent.quiet,
             most: agent.drain,
             with_app: matches!(role, agent::Role::Sidecar),
         },
@@ -150,6 +177,23 @@ fn from_environment(role: agent::Role, args: AgentArgs) -> anyhow::Result<ExitCo
         },
         agent: Some(agent),
     })
+}
+
+/// Flags of Istio's templates that ask for something which is not there.
+fn without_effect(args: &AgentArgs) -> Vec<String> {
+    let flags = [
+        (args.sts_port.is_some(), "--stsPort: tokens are not exchanged"),
+        (
+            args.service_cluster.is_some(),
+            "--serviceCluster: the pod's labels say its service; set service.istio.io/canonical-name",
+        ),
+        (
+            args.template_file.is_some(),
+            "--templateFile: the proxy makes its bootstrap itself",
+        ),
+    ];
+    let set = flags.into_iter().filter_map(|(set, why)| set.then_some(why));
+    set.map(|why| format!("no effect: {why}")).collect()
 }
 
 /// `--mode validate`: as Envoy, one line when all is well; else all that is wrong.
@@ -232,7 +276,7 @@ async fn run(mut settings: Settings) -> anyhow::Result<()> {
     }
     let config = Config::new(shared.clone(), builder);
     let dynamic = source.is_some();
-    set_readiness(&shared, dynamic, agent.is_some());
+    set_readiness(&shared, dynamic, agent.as_ref());
     let last_good = settings.data_dir.as_deref().map(xds::LastGood::new);
     if dynamic && let Some(last_good) = &last_good {
         last_good.load(&config);
@@ -271,6 +315,9 @@ async fn run(mut settings: Settings) -> anyhow::Result<()> {
     tokio::spawn(slow_start::run(shared.clone()));
     tokio::spawn(watch_listeners(shared.clone()));
     if let Some(agent) = agent {
+        if let Some(goal) = agent.capture_proof {
+            tokio::spawn(capture::prove(shared.clone(), goal));
+        }
         agent.start(&config, last_good.as_ref()).await?;
     }
     if let Some(source) = source {
@@ -289,11 +336,13 @@ async fn run(mut settings: Settings) -> anyhow::Result<()> {
 }
 
 /// What is not needed is there from the start.
-fn set_readiness(shared: &Shared, dynamic: bool, agent: bool) {
+fn set_readiness(shared: &Shared, dynamic: bool, agent: Option<&Agent>) {
     let readiness = &shared.readiness;
     readiness.clusters.store(!dynamic, Relaxed);
     readiness.listeners_configured.store(!dynamic, Relaxed);
-    readiness.identity.store(!agent, Relaxed);
+    readiness.identity.store(agent.is_none(), Relaxed);
+    let proof = agent.and_then(|a| a.capture_proof);
+    readiness.uncaptured.store(proof.is_some(), Relaxed);
 }
 
 /// Notes when the workers listen.
@@ -317,6 +366,11 @@ fn admin_options(settings: &Settings, commands: mpsc::UnboundedSender<admin::Com
         metrics: page(|p| p.metrics),
         status: page(|p| p.status),
         app_metrics: settings.agent.as_ref().and_then(|a| a.app_metrics.clone()),
+        app_probes: settings
+            .agent
+            .as_ref()
+            .map(|a| a.app_probes.clone())
+            .unwrap_or_default(),
         commands,
         log: settings.log.clone(),
         command_line: settings.command_line.clone(),

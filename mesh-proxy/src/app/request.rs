@@ -1,13 +1,16 @@
 //! Questions to the admin port of the proxy on this machine: `mesh-proxy request`, `mesh-proxy wait`.
 
+use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-/// The whole answer may take this long.
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// An answer may take this long.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// An answer.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,11 +25,11 @@ pub(super) struct Answer {
 ///
 /// # Errors
 /// When nobody listens or the answer is no HTTP.
-pub(super) fn ask(address: &str, method: &str, path: &str) -> anyhow::Result<Answer> {
+pub(super) fn ask(address: &str, method: &str, path: &str, timeout: Duration) -> anyhow::Result<Answer> {
     let mut stream = TcpStream::connect(address)
         .with_context(|| format!("cannot reach {address}; is a proxy running here, with its admin port there?"))?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
+    stream.set_read_timeout(Some(timeout))?;
+    stream.set_write_timeout(Some(timeout))?;
     let slash = if path.starts_with('/') { "" } else { "/" };
     let method = method.to_uppercase();
     write!(
@@ -52,12 +55,12 @@ fn parse(raw: &[u8]) -> Option<Answer> {
 ///
 /// # Errors
 /// When the time is over, with what the page said last.
-pub(super) fn wait(url: &str, period: Duration, timeout: Duration) -> anyhow::Result<()> {
+pub(super) fn wait(url: &str, period: Duration, request: Duration, timeout: Duration) -> anyhow::Result<()> {
     let rest = url.strip_prefix("http://").context("the URL must start with http://")?;
     let (address, path) = rest.split_once('/').unwrap_or((rest, ""));
     let end = Instant::now() + timeout;
     loop {
-        let answer = ask(address, "GET", path);
+        let answer = ask(address, "GET", path, request);
         let last = match answer {
             Ok(answer) if answer.status == 200 => return Ok(()),
             Ok(answer) => format!("{}: {}", answer.status, String::from_utf8_lossy(&answer.body).trim()),
@@ -66,6 +69,18 @@ pub(super) fn wait(url: &str, period: Duration, timeout: Duration) -> anyhow::Re
         anyhow::ensure!(Instant::now() < end, "not ready after {}s: {last}", timeout.as_secs());
         std::thread::sleep(period);
     }
+}
+
+/// Becomes mesh-init; comes back only with the reason why it did not.
+pub(super) fn become_init(flags: &[OsString]) -> anyhow::Error {
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|own| Some(own.parent()?.join("mesh-init")));
+    let program = beside
+        .filter(|path| path.is_file())
+        .unwrap_or_else(|| PathBuf::from("mesh-init"));
+    let error = std::process::Command::new(&program).args(flags).exec();
+    anyhow::Error::new(error).context(format!("cannot run {}", program.display()))
 }
 
 #[cfg(test)]

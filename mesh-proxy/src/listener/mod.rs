@@ -15,6 +15,7 @@ mod inspect;
 mod manager;
 mod matching;
 mod prefixed;
+mod proof;
 mod proxy_protocol;
 mod serve;
 
@@ -27,3 +28,4 @@ pub use inspect::{Detected, Ended, Inspected, Sniffer};
 pub use manager::{Bound, Listeners, start};
 pub use matching::{Facts, choose};
 pub use prefixed::Prefixed;
+pub use proof::{Proof, passthrough_address, prove};

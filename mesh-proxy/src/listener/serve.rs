@@ -74,6 +74,9 @@ async fn run(connection: NewConnection, open: Open) {
     let Ok(local) = stream.local_addr() else {
         return; // Gone already.
     };
+    if worker.shared.capture.takes(remote) {
+        return;
+    }
     let snapshot = worker.snapshot();
     let Some(listener) = snapshot.listeners.get(&owner).cloned() else {
         return; // Removed while the connection was in the queue.

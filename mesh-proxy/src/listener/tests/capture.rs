@@ -5,6 +5,7 @@ use std::process::Command;
 
 use tokio::net::TcpStream;
 
+use crate::listener::prove;
 use crate::snapshot::{ChainMatch, Cluster, Discovery, Listener, Transport};
 use crate::testing::{TestProxy, chain, cluster, echo_server_on, exchange, listener, soon, tcp_to};
 
@@ -155,5 +156,34 @@ fn transparent_listeners_see_the_destination_in_their_own_address() {
         proxy.address_of("virtualInbound").await;
         assert_eq!(answer_of("10.8.8.7:80").await, "exact:?");
         assert_eq!(answer_of("10.8.8.8:82").await, "itself:?");
+    });
+}
+
+#[test]
+fn capture_is_proven_by_a_connection_to_nobody() {
+    in_namespace(|| async {
+        run("ip address add ::6/128 dev lo nodad");
+        let proxy = TestProxy::start(2);
+        proxy.publish(
+            vec![catch_all("virtualInbound", &["0.0.0.0:15006", "[::]:15006"])],
+            vec![passthrough()],
+        );
+        proxy.address_of("virtualInbound").await;
+        for (iptables, goal) in [("iptables", "127.0.0.6:15002"), ("ip6tables", "[::6]:15002")] {
+            let why = prove(&proxy.shared, address(goal))
+                .await
+                .expect_err("nothing is captured");
+            assert!(why.contains(goal), "{why}");
+            let host = address(goal).ip();
+            run(&format!(
+                "{iptables} -w -t nat -A OUTPUT -p tcp -d {host} -j REDIRECT --to-ports 15006"
+            ));
+            assert_eq!(prove(&proxy.shared, address(goal)).await, Ok(()));
+        }
+        assert_eq!(proxy.shared.listeners.opened(), 0, "it is nobody's connection");
+        // What does not come to the proxy proves nothing.
+        run("iptables -w -t nat -F OUTPUT");
+        echo_server_on("127.0.0.6:15002", "somebody").await;
+        assert!(prove(&proxy.shared, address("127.0.0.6:15002")).await.is_err());
     });
 }
