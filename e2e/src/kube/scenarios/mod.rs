@@ -2,6 +2,7 @@
 
 mod capture;
 mod control;
+mod gateway;
 mod lab;
 mod resilience;
 mod rollout;
@@ -68,6 +69,11 @@ pub(super) const ALL: &[Scenario] = &[
         "timeout_and_faults",
         "timeout 0.5 s, 20 % aborts, header canary",
         resilience::faults,
+    ),
+    shared(
+        "gateway_https",
+        "certificate by credentialName, redirect from plaintext, blue to green without a failed request",
+        gateway::https,
     ),
     shared(
         "outlier_ejection",
