@@ -74,9 +74,10 @@ impl Turn<'_> {
 }
 
 impl Space {
-    /// Applies YAML.
+    /// Applies YAML, with the sample application where it says `image: IMAGE`.
     pub(super) fn apply(&self, yaml: &str) -> Result<()> {
-        self.kubectl.apply(&yaml.replace("IMAGE", &self.image)).map(drop)
+        let image = format!("image: {}", self.image);
+        self.kubectl.apply(&yaml.replace("image: IMAGE", &image)).map(drop)
     }
 
     /// Applies a file of the labs as it is.
