@@ -73,7 +73,9 @@ fn account_of(status: TokenReviewStatus) -> Result<ServiceAccount, String> {
         return Err(format!("the token is for another audience; the CA takes {AUDIENCE}"));
     }
     let name = status.user.and_then(|u| u.username).unwrap_or_default();
-    let account = name.strip_prefix("system:serviceaccount:").map(|n| n.replacen(':', "/", 1));
+    let account = name
+        .strip_prefix("system:serviceaccount:")
+        .map(|n| n.replacen(':', "/", 1));
     account
         .and_then(|a| a.parse().ok())
         .ok_or_else(|| format!("the token's user {name:?} is no service account"))

@@ -19,7 +19,10 @@ pub(super) fn review(request: &Value) -> Verdict {
     }
     match parse(text("apiVersion"), text("kind"), object.clone()) {
         Ok(object) => {
-            let doubts = object.warnings().into_iter().map(|w| format!("{}: {}", w.path, w.message));
+            let doubts = object
+                .warnings()
+                .into_iter()
+                .map(|w| format!("{}: {}", w.path, w.message));
             let unsupported = compile::unsupported(&object).into_iter();
             let unsupported = unsupported.map(|w| format!("{}: {}", w.field, w.message));
             let mut warnings: Vec<String> = doubts.chain(unsupported).collect();
@@ -53,12 +56,18 @@ mod tests {
     fn unknown_kinds_and_deletions_are_allowed_and_doubts_are_told() {
         let other = json!({"object": {"apiVersion": "example.com/v1", "kind": "Thing", "spec": 1}});
         assert_eq!(review(&other), Verdict::default());
-        assert_eq!(review(&json!({"operation": "DELETE", "object": null})), Verdict::default());
+        assert_eq!(
+            review(&json!({"operation": "DELETE", "object": null})),
+            Verdict::default()
+        );
         let entry = json!({"object": {"apiVersion": "networking.istio.io/v1", "kind": "WorkloadGroup",
             "metadata": {"name": "vms", "namespace": "shop"},
             "spec": {"template": {"ports": {"http": 80}}, "probe": {"httpGet": {"port": 80}}}}});
         let verdict = review(&entry);
         assert_eq!(verdict.refused, None);
-        assert!(verdict.warnings.iter().any(|w| w.starts_with("spec.probe")), "{verdict:?}");
+        assert!(
+            verdict.warnings.iter().any(|w| w.starts_with("spec.probe")),
+            "{verdict:?}"
+        );
     }
 }
