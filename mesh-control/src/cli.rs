@@ -14,6 +14,7 @@ use crate::cli_compile;
 use crate::cli_inject::KubeInject;
 use crate::compile::Proxy;
 use crate::serve::ca::token::{ServiceAccount, Tokens};
+use crate::serve::webhook::NativeSidecars;
 use crate::serve::{self, Options, Source};
 use crate::source::directory::Directory;
 use crate::source::mesh::MeshSource;
@@ -94,6 +95,10 @@ struct Serve {
     webhook_addr: Option<SocketAddr>,
     #[command(flatten)]
     ca: CaDir,
+    /// Inject proxies as containers that start before all others and end after them: auto where all nodes can
+    /// (Kubernetes 1.29), true, or false.
+    #[arg(long, env = "ENABLE_NATIVE_SIDECARS", value_enum, default_value_t = NativeSidecars::Auto)]
+    native_sidecars: NativeSidecars,
     /// Further names or addresses by which proxies reach this server, for its certificate.
     #[arg(long = "san", value_name = "NAME")]
     names: Vec<String>,
@@ -263,6 +268,7 @@ impl Serve {
             ca_dir: self.ca.ca_dir,
             trust_domain: self.objects.trust_domain,
             exclude_unsafe_503: self.objects.exclude_unsafe_503,
+            native_sidecars: self.native_sidecars,
             names: self.names,
         }
     }

@@ -21,7 +21,7 @@ pub mod prometheus;
 mod property_tests;
 mod reinject;
 pub mod review;
-mod selector;
+pub(crate) mod selector;
 pub mod settings;
 mod sidecar;
 mod template;

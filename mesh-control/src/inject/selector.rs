@@ -7,11 +7,15 @@ use mesh_api::k8s::LabelSelector;
 /// Whether the labels are selected. A selector that says nothing selects nothing here: it would be meant for no Pod in
 /// particular, and decide for all.
 pub(super) fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+    let exact = selector.match_labels.iter().flatten().next().is_some();
+    let expressions = selector.match_expressions.iter().flatten().next().is_some();
+    (exact || expressions) && selects(selector, labels)
+}
+
+/// Whether the labels are selected, as Kubernetes has it: a selector that says nothing selects everything.
+pub(crate) fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
     let exact = selector.match_labels.iter().flatten();
     let expressions = selector.match_expressions.iter().flatten();
-    if exact.clone().next().is_none() && expressions.clone().next().is_none() {
-        return false;
-    }
     exact.into_iter().all(|(key, value)| labels.get(key) == Some(value))
         && expressions.into_iter().all(|e| {
             let value = labels.get(&e.key);

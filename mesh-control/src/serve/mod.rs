@@ -5,7 +5,7 @@
 
 pub mod ads;
 pub mod ca;
-mod cluster;
+pub mod cluster;
 pub mod model;
 pub mod monitoring;
 mod register;
@@ -13,7 +13,7 @@ mod share;
 #[cfg(test)]
 mod share_tests;
 mod tls;
-mod webhook;
+pub mod webhook;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -43,6 +43,7 @@ pub use register::entry as entry_of_group;
 
 use crate::source::Reader;
 use crate::source::directory::{Directory, Watcher};
+use crate::source::injector;
 use crate::source::kubernetes::Kubernetes;
 
 /// Proxies on the way out have this long to see that their streams have ended.
@@ -89,6 +90,8 @@ pub struct Options {
     pub trust_domain: Option<String>,
     /// A 503 of the upstream is left out of Istio's own retries.
     pub exclude_unsafe_503: bool,
+    /// Whether proxies are injected as containers that start before all others.
+    pub native_sidecars: webhook::NativeSidecars,
     /// Further names and addresses in the server's certificate.
     pub names: Vec<String>,
 }
@@ -102,26 +105,45 @@ pub struct Running {
     pub secure_grpc: SocketAddr,
     /// Where metrics and debug pages are served.
     pub monitoring: SocketAddr,
+    /// Where the API server's questions are answered, if there is one.
+    pub webhook: Option<SocketAddr>,
     /// All trusted roots.
     pub roots: PathBuf,
     stop: watch::Sender<bool>,
     tasks: JoinSet<Result<()>>,
 }
 
-/// Starts everything; when it returns, proxies can connect.
+/// Starts everything; when it returns, proxies can connect. With a cluster as the source it is that of the environment.
 ///
 /// # Errors
-/// When the folder, the CA or a port cannot be had.
+/// When the folder, the cluster, the CA or a port cannot be had.
 pub async fn start(options: Options) -> Result<Running> {
+    let cluster = match options.source {
+        Source::Directory(_) => None,
+        Source::Kubernetes => Some(Cluster::connect().await?),
+    };
+    start_in(options, cluster).await
+}
+
+/// As [`start`], with this cluster if the source is one.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_in(options: Options, cluster: Option<Cluster>) -> Result<Running> {
     // A provider may be set already where this runs inside a larger program.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     monitoring::install_metrics();
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
 
-    let (reader, cluster) = read(&options).await?;
+    let reader = read(&options, cluster.as_ref()).await?;
+    let statuses = match &reader {
+        Reader::Kubernetes(objects) => Some(objects.statuses()),
+        Reader::Directory(..) => None,
+    };
     let settings = options.clone();
-    let (model, follow) = tokio::task::spawn_blocking(move || Model::open(reader, &settings)).await??;
+    let home = cluster.as_ref().map(|c| c.home.clone()).unwrap_or_default();
+    let (model, follow) = tokio::task::spawn_blocking(move || Model::open(reader, &settings, &home)).await??;
     let present = model.present();
     let certificates = &present.store.mesh().ca_certificates;
     let further: Vec<String> = certificates.iter().filter_map(|c| c.pem.clone()).collect();
@@ -144,10 +166,15 @@ pub async fn start(options: Options) -> Result<Running> {
     let plain = listen(options.grpc, "--grpc-addr").await?;
     let secure = listen(options.secure_grpc, "--secure-grpc-addr").await?;
     let monitoring = listen(options.monitoring, "--monitoring-addr").await?;
+    let webhooks = match &cluster {
+        Some(_) => Some(listen(options.webhook, "--webhook-addr").await?),
+        None => None,
+    };
     let running = Running {
         grpc: plain.local_addr()?,
         secure_grpc: secure.local_addr()?,
         monitoring: monitoring.local_addr()?,
+        webhook: webhooks.as_ref().map(TcpListener::local_addr).transpose()?,
         roots: authority.bundle_file().to_owned(),
         stop,
         tasks,
@@ -182,12 +209,16 @@ pub async fn start(options: Options) -> Result<Running> {
     let server = services(true).serve_with_incoming_shutdown(incoming, stopped(stopping.clone()));
     tasks.spawn(async move { server.await.context("gRPC over TLS") });
 
-    if let Some(cluster) = &cluster {
-        let listener = listen(options.webhook, "--webhook-addr").await?;
+    if let (Some(cluster), Some(listener)) = (&cluster, webhooks) {
         let acceptor = tls::Acceptor::new(authority.clone(), &names, webhook::PROTOCOL)?;
-        tasks.spawn(webhook::serve(tls::incoming(listener, acceptor, stopping.clone())));
+        let answers = webhook::Answers {
+            model: model.clone(),
+            native_sidecars: options.native_sidecars,
+        };
+        let incoming = tls::incoming(listener, acceptor, stopping.clone());
+        tasks.spawn(webhook::serve(incoming, answers));
         let roots = std::fs::read_to_string(authority.bundle_file())?;
-        cluster.write(&roots, &mut tasks, &stopping);
+        cluster.write(&roots, &model, statuses, &mut tasks, &stopping);
     }
 
     tasks.spawn(monitoring::serve(
@@ -202,24 +233,25 @@ pub async fn start(options: Options) -> Result<Running> {
     Ok(Running { tasks, ..running })
 }
 
-/// The source, watched from now on; and its cluster, if it is one.
-async fn read(options: &Options) -> Result<(Reader, Option<Cluster>)> {
-    match &options.source {
-        Source::Directory(root) => {
+/// The source, watched from now on.
+async fn read(options: &Options, cluster: Option<&Cluster>) -> Result<Reader> {
+    match (&options.source, cluster) {
+        (Source::Directory(root), _) => {
             if !root.is_dir() {
                 anyhow::bail!("--source dir:{}: there is no such folder", root.display());
             }
             // Watching begins before reading: a change in between is seen.
             let beside: Vec<PathBuf> = options.mesh_config.iter().cloned().collect();
             let watcher = Watcher::new(root, &beside);
-            Ok((Reader::Directory(Directory::new(root), watcher), None))
+            Ok(Reader::Directory(Directory::new(root), watcher))
         }
-        Source::Kubernetes => {
-            let cluster = Cluster::connect().await?;
-            let settings = [cluster.named("istio"), cluster.named(webhook::INJECTOR)];
-            let objects = Kubernetes::open(&cluster.client, &cluster.namespace, &settings).await?;
-            Ok((Reader::Kubernetes(objects), Some(cluster)))
+        (Source::Kubernetes, Some(cluster)) => {
+            let home = &cluster.home;
+            let settings = [home.named("istio"), home.named(injector::CONFIG_MAP)];
+            let objects = Kubernetes::open(&cluster.client, &home.namespace, &settings).await?;
+            Ok(Reader::Kubernetes(objects))
         }
+        (Source::Kubernetes, None) => anyhow::bail!("--source kubernetes: there is no cluster"),
     }
 }
 

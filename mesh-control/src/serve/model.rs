@@ -1,7 +1,7 @@
 //! The objects in force: read, indexed, published, followed.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -18,9 +18,11 @@ use super::ads::hub::{Generate, Hub};
 use super::ads::resources::{Layer, Resources};
 use super::register::{Candidate, Registered};
 use super::share::{History, Shares};
+use super::webhook::injection::Facts;
 use crate::compile::{self, Compiled, Proxy, Scope, Warning};
+use crate::source::injector::InjectorSource;
 use crate::source::mesh::MeshSource;
-use crate::source::{self, Diagnostic, Loaded, Reader, Reported, Severity};
+use crate::source::{self, Diagnostic, Home, Loaded, Reader, Reported, Severity, discovery};
 use crate::store::change::Change;
 use crate::store::{MeshConfig, Store};
 
@@ -39,6 +41,8 @@ pub struct Snapshot {
     shares: Arc<Shares>,
     /// What compiling found and was logged, over all snapshots.
     said: Arc<Mutex<BTreeSet<Warning>>>,
+    /// Made when the first Pod is to be injected.
+    injection: OnceLock<Facts>,
 }
 
 impl Snapshot {
@@ -82,7 +86,13 @@ impl Snapshot {
             history,
             shares,
             said,
+            injection: OnceLock::new(),
         })
+    }
+
+    /// What injection reads of the objects.
+    pub(super) fn injection(&self) -> &Facts {
+        self.injection.get_or_init(|| Facts::of(&self.store))
     }
 
     /// What is wrong with the objects, by file and line.
@@ -158,6 +168,7 @@ pub(super) struct Follow {
     model: Model,
     reader: Reader,
     mesh: MeshSource,
+    injector: InjectorSource,
     registering: watch::Receiver<()>,
     registered: Registered,
     findings: BTreeSet<Diagnostic>,
@@ -165,11 +176,15 @@ pub(super) struct Follow {
 
 impl Model {
     /// Reads the source for the first time.
-    pub(super) fn open(mut reader: Reader, options: &Options) -> Result<(Self, Follow)> {
+    pub(super) fn open(mut reader: Reader, options: &Options, home: &Home) -> Result<(Self, Follow)> {
         let mut loaded = reader.load();
         let mut source = MeshSource::new(options.mesh_config.clone(), options.trust_domain.clone())
+            .at(home.clone())
             .excluding_unsafe_503(options.exclude_unsafe_503);
         let mesh = source.load(&mut loaded);
+        let mut injector = InjectorSource::new(home.clone());
+        injector.load(&mut loaded);
+        discovery::filter(&mut loaded, &mesh);
         if let Some(file) = &options.mesh_config
             && let Some(finding) = loaded
                 .diagnostics
@@ -191,6 +206,7 @@ impl Model {
             model: model.clone(),
             reader,
             mesh: source,
+            injector,
             registering: model.hub.registering(),
             registered: Registered::default(),
             findings: BTreeSet::new(),
@@ -245,6 +261,8 @@ impl Follow {
         let before = self.model.present();
         let mut loaded = self.reader.load();
         let mesh = self.mesh.load(&mut loaded);
+        self.injector.load(&mut loaded);
+        discovery::filter(&mut loaded, &mesh);
         let connections = self.model.hub.connections().into_iter();
         let proxies: Vec<Candidate> = connections.map(|c| (c.proxy.clone(), c.identity.clone())).collect();
         self.registered.apply(&proxies, &mut loaded.objects, started);

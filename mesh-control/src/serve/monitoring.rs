@@ -24,6 +24,7 @@ use super::ads::hub::Connection;
 use super::ads::resources::{Resources, short_name};
 use super::ca::authority::Authority;
 use super::model::Model;
+use crate::inject;
 use crate::source::object_name;
 
 static METRICS: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
@@ -39,13 +40,15 @@ pub fn install_metrics() {
             )
             .and_then(|b| {
                 let buckets = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0];
-                b.set_buckets_for_metric(seconds("pilot_xds_push_time"), &buckets)
+                b.set_buckets_for_metric(seconds("pilot_xds_push_time"), &buckets)?
+                    .set_buckets_for_metric(seconds("sidecar_injection_time_seconds"), &buckets)
             });
         let handle = builder.and_then(PrometheusBuilder::install_recorder);
         handle
             .inspect_err(|error| warn!(%error, "metrics are counted elsewhere"))
             .ok()
     });
+    inject::review::describe_metrics();
     metrics::describe_counter!("pilot_xds_pushes", "Responses sent to proxies, by type of resource.");
     metrics::describe_counter!("pilot_total_xds_rejects", "Resources refused by proxies.");
     metrics::describe_counter!(

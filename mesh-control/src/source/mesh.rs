@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use mesh_api::istio::{AnyObject, FieldError};
 use mesh_api::mesh_config::{CertificateData, MeshConfig};
-use mesh_api::names::ROOT_NAMESPACE;
 
 use super::directory::{Lines, lines_of};
-use super::{Diagnostic, Loaded, Severity, object_name};
+use super::{Diagnostic, Home, Loaded, Severity, object_name};
 use crate::compile;
 
 const CONFIG_MAP: &str = "istio";
@@ -18,6 +17,8 @@ const KEY: &str = "mesh";
 #[derive(Debug)]
 pub struct MeshSource {
     file: Option<PathBuf>,
+    /// Of the ConfigMap.
+    home: Home,
     /// Wins over that of the settings.
     trust_domain: Option<String>,
     /// Of the environment.
@@ -32,11 +33,19 @@ impl MeshSource {
     pub fn new(file: Option<PathBuf>, trust_domain: Option<String>) -> Self {
         MeshSource {
             file,
+            home: Home::default(),
             trust_domain,
             exclude_unsafe_503: false,
             good: None,
             roots: None,
         }
+    }
+
+    /// With the ConfigMap of this control plane.
+    #[must_use]
+    pub fn at(mut self, home: Home) -> Self {
+        self.home = home;
+        self
     }
 
     /// With or without retries of 503 where nobody says anything of retries.
@@ -64,10 +73,10 @@ impl MeshSource {
                     return self.kept();
                 }
             },
-            None => config_map(loaded).map(|text| (text, Place::ConfigMap)),
+            None => self.config_map(loaded).map(|text| (text, self.place())),
         };
         // No settings at all are the defaults, also when there were some before.
-        let (text, place) = read.unwrap_or((String::new(), Place::ConfigMap));
+        let (text, place) = read.unwrap_or_else(|| (String::new(), self.place()));
         let (lines, config) = match lines_of(&text) {
             Ok(lines) => (lines, MeshConfig::from_yaml(&text)),
             Err((line, message)) => {
@@ -128,6 +137,18 @@ impl MeshSource {
         }
     }
 
+    fn config_map(&self, loaded: &Loaded) -> Option<String> {
+        match self.home.config_map(loaded, CONFIG_MAP)?.as_ref() {
+            AnyObject::ConfigMap(map) => map.object.data.as_ref()?.get(KEY).cloned(),
+            _ => None,
+        }
+    }
+
+    fn place(&self) -> Place {
+        let name = self.home.named(CONFIG_MAP);
+        Place::ConfigMap(object_name("ConfigMap", &self.home.namespace, &name))
+    }
+
     fn kept(&mut self) -> Arc<MeshConfig> {
         let trust_domain = &self.trust_domain;
         let exclude_unsafe_503 = self.exclude_unsafe_503;
@@ -145,18 +166,10 @@ impl MeshSource {
     }
 }
 
-fn config_map(loaded: &Loaded) -> Option<String> {
-    loaded.objects.iter().find_map(|o| match o.as_ref() {
-        AnyObject::ConfigMap(map) if o.namespace() == ROOT_NAMESPACE && o.name() == CONFIG_MAP => {
-            map.object.data.as_ref()?.get(KEY).cloned()
-        }
-        _ => None,
-    })
-}
-
 enum Place {
     File(PathBuf),
-    ConfigMap,
+    /// What it is called in findings.
+    ConfigMap(String),
 }
 
 impl Place {
@@ -182,9 +195,8 @@ impl Place {
                 message: message.to_owned(),
                 severity,
             },
-            Place::ConfigMap => {
-                let object = object_name("ConfigMap", ROOT_NAMESPACE, CONFIG_MAP);
-                let mut finding = loaded.places.diagnostic(&object, "data.mesh", message, severity);
+            Place::ConfigMap(object) => {
+                let mut finding = loaded.places.diagnostic(object, "data.mesh", message, severity);
                 // The settings are a block of text below their key.
                 finding.line += line;
                 if !field.is_empty() {

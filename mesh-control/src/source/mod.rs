@@ -5,6 +5,8 @@
 
 mod conflicts;
 pub mod directory;
+pub mod discovery;
+pub mod injector;
 pub mod kubernetes;
 pub mod mesh;
 mod references;
@@ -15,9 +17,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mesh_api::istio::AnyObject;
+use mesh_api::istio::{AnyObject, Kind};
+use mesh_api::names::ROOT_NAMESPACE;
 
 use crate::compile;
+use crate::inject::Settings;
 use crate::store::Store;
 use directory::{Directory, Lines, Watcher};
 use kubernetes::Kubernetes;
@@ -94,6 +98,45 @@ impl fmt::Display for Diagnostic {
     }
 }
 
+/// Where a control plane's own settings are among the objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Home {
+    /// Its namespace.
+    pub namespace: String,
+    /// `istio.io/rev`, where several control planes stand side by side; empty for the only one.
+    pub revision: String,
+}
+
+impl Default for Home {
+    fn default() -> Self {
+        Home {
+            namespace: ROOT_NAMESPACE.to_owned(),
+            revision: String::new(),
+        }
+    }
+}
+
+impl Home {
+    /// `NAME`, or `NAME-REVISION`.
+    #[must_use]
+    pub fn named(&self, name: &str) -> String {
+        if self.revision.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{name}-{}", self.revision)
+        }
+    }
+
+    /// One of its own ConfigMaps.
+    fn config_map<'a>(&self, loaded: &'a Loaded, name: &str) -> Option<&'a Arc<AnyObject>> {
+        let name = self.named(name);
+        loaded
+            .objects
+            .iter()
+            .find(|o| o.kind() == Kind::ConfigMap && o.namespace() == self.namespace && o.name() == name)
+    }
+}
+
 /// Everything that a source has.
 #[derive(Debug, Clone, Default)]
 pub struct Loaded {
@@ -105,6 +148,10 @@ pub struct Loaded {
     pub places: Places,
     /// Files that were read, with the SHA-256 of what they held, in hexadecimal.
     pub files: BTreeMap<PathBuf, Arc<str>>,
+    /// Settings of injection, where there are any.
+    pub injector: Option<Arc<Settings>>,
+    /// Changes of a cluster that are in here.
+    pub changes: u64,
 }
 
 /// Where objects stand, by what [`object_name`] calls them.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use mesh_control::serve::webhook::NativeSidecars;
 use mesh_control::serve::{Options, Source};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -26,6 +27,7 @@ pub(crate) fn options(dir: &Path) -> Options {
         ca_dir: dir.join("ca"),
         trust_domain: None,
         exclude_unsafe_503: false,
+        native_sidecars: NativeSidecars::Auto,
         names: Vec::new(),
     }
 }

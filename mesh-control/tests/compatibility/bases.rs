@@ -25,6 +25,7 @@ pub(crate) fn base(kind: Kind, path: &str) -> Value {
         }
         Kind::WorkloadGroup => json!({"template": {"serviceAccount": "machine"}}),
         Kind::EnvoyFilter => filter(path),
+        Kind::ProxyConfig if path.starts_with("selector") => json!({"concurrency": 3}),
         _ => json!({}),
     };
     for (_, _, more) in NEEDS.iter().filter(|(of, part, _)| *of == kind && path.contains(part)) {

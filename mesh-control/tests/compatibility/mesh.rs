@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mesh_api::mesh_config::{MeshConfig, ProxyConfig};
 use mesh_api::proxy_fields;
 use mesh_control::compile::unsupported_mesh;
+use mesh_control::source::{Loaded, discovery};
 use mesh_control::store::Store;
 use serde_json::{Map, Value, json};
 
@@ -219,6 +220,11 @@ fn probe(path: &str, value: Value) -> State {
 }
 
 fn of(mesh: MeshConfig) -> Vec<mesh_control::compile::Packed> {
-    let store = Store::build(WORLD.iter().map(read), Arc::new(mesh));
+    let mut world = Loaded {
+        objects: WORLD.iter().map(read).collect(),
+        ..Loaded::default()
+    };
+    discovery::filter(&mut world, &mesh);
+    let store = Store::build(world.objects, Arc::new(mesh));
     sent(&store).into_iter().map(|(packed, _)| packed).collect()
 }

@@ -5,9 +5,11 @@ use std::sync::{Arc, LazyLock};
 
 use mesh_api::envoy::json::Json;
 use mesh_api::istio::{self, AnyObject, FieldError, Kind};
+use mesh_api::mesh_config::MeshConfig;
 use mesh_api::names::NodeId;
 use mesh_control::cli_compile;
 use mesh_control::compile::{Packed, Proxy, Warning, compile, packed};
+use mesh_control::inject::{self, Injector, Request, Settings, inject};
 use mesh_control::serve::entry_of_group;
 use mesh_control::store::Store;
 use serde_json::{Map, Value, json};
@@ -58,6 +60,8 @@ impl State {
 struct Outcome {
     sent: Vec<Packed>,
     said: Vec<(String, String)>,
+    /// A Pod with its proxy.
+    pod: Value,
 }
 
 /// Sets a field to its values one after the other until somebody notices.
@@ -84,7 +88,7 @@ pub(crate) fn probe(kind: Kind, leaf: &Leaf) -> State {
         };
         let about = |said: &&(String, String)| covers(&said.0, &leaf.path);
         let new = after.said.iter().filter(about).find(|said| !before.said.contains(said));
-        if new.is_none() && after.sent != before.sent {
+        if new.is_none() && (after.sent != before.sent || after.pod != before.pod) {
             return State::Works;
         }
         // What is said about all around it, such as the whole object, was said before too.
@@ -136,6 +140,10 @@ fn outcome(kind: Kind, spec: &Value) -> Result<Outcome, Vec<FieldError>> {
         AnyObject::WorkloadGroup(group) => Some(AnyObject::WorkloadEntry(entry_of_group(group, &machine()))),
         _ => None,
     };
+    let pod = match &object {
+        AnyObject::ProxyConfig(config) => injected(&config.spec),
+        _ => Value::Null,
+    };
     let world = WORLD
         .iter()
         .map(read)
@@ -152,7 +160,26 @@ fn outcome(kind: Kind, spec: &Value) -> Result<Outcome, Vec<FieldError>> {
         );
         all.push(packed);
     }
-    Ok(Outcome { sent: all, said })
+    Ok(Outcome { sent: all, said, pod })
+}
+
+/// What injection makes of a Pod beside this object.
+fn injected(config: &istio::ProxyConfig) -> Value {
+    let injector = Injector {
+        settings: &Settings::default(),
+        mesh: &MeshConfig::default(),
+        proxy_configs: &[("shop".to_owned(), config.clone())],
+        native_sidecars: false,
+    };
+    let request = Request {
+        namespace: "shop".to_owned(),
+        ..Request::default()
+    };
+    let pod = json!({"metadata": {"name": "web"}, "spec": {"containers": [{"name": "web"}]}});
+    match inject(&injector, &request, &pod) {
+        Ok(inject::Outcome::Injected { pod, .. }) => pod,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// What the proxies are sent, and what is said about the objects.

@@ -44,7 +44,10 @@ pub(super) fn week1(turn: &Turn<'_>) -> Result<()> {
         &["curl", "-s", "localhost:15000/stats"][..],
         &["pilot-agent", "request", "GET", "/stats"],
     ] {
-        contains(&lab.kubectl.exec("deploy/webapp", "istio-proxy", asked)?, "server.live: 1")?;
+        contains(
+            &lab.kubectl.exec("deploy/webapp", "istio-proxy", asked)?,
+            "server.live: 1",
+        )?;
     }
     let gateway = gateway(turn, &lab)?;
     chaos_and_retries(&lab, &gateway)?;

@@ -36,6 +36,8 @@ const MESH_CONFIG: &[&str] = &[
     "defaultHttpRetryPolicy",
     // By the certificate authority.
     "caCertificates",
+    // Before objects are compiled.
+    "discoverySelectors",
 ];
 
 /// What to do in place of a field that is not in force.
@@ -60,9 +62,6 @@ fn instead(field: &str) -> &'static str {
         "ca" => "is not in force: mesh-control signs certificates itself; remove it",
         "extensionProviders" | "defaultProviders" => {
             "is not in force yet: of the providers only the access log and the metrics that are built in are used; set accessLogFile"
-        }
-        "discoverySelectors" => {
-            "is not in force yet: all namespaces are read; set exportTo to hide objects from others"
         }
         "meshMTLS" | "tlsDefaults" => {
             "is not in force yet: TLS 1.2 is the oldest version everywhere; set minProtocolVersion in the servers of Gateways"

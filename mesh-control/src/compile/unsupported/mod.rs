@@ -62,9 +62,6 @@ pub fn unsupported(object: &AnyObject) -> Vec<Warning> {
         }
         AnyObject::Telemetry(_) => whole("metrics, logs and traces are as without it"),
         AnyObject::Sidecar(o) => sidecar::report(&name, &o.spec),
-        AnyObject::ProxyConfig(_) => {
-            whole("proxies start as without it; write the annotation proxy.istio.io/config on the Pods")
-        }
         AnyObject::WorkloadGroup(o) => service_entry::report_group(&name, &o.spec),
         AnyObject::Service(o) => kubernetes::report_service(&name, &o.object),
         AnyObject::Pod(o) => kubernetes::report_pod(&name, &o.object),

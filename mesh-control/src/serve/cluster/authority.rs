@@ -31,11 +31,11 @@ pub(in crate::serve) async fn open(
     trust_domain: &str,
     further_roots: &[String],
 ) -> Result<Authority> {
-    let secrets: Api<Secret> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    let secrets: Api<Secret> = Api::namespaced(cluster.client.clone(), &cluster.home.namespace);
     // Twice at most: of two replicas that make one at once the second finds the first's.
     for _ in 0..2 {
         for name in SECRETS {
-            let place = || format!("Secret {}/{name}", cluster.namespace);
+            let place = || format!("Secret {}/{name}", cluster.home.namespace);
             let Some(secret) = secrets.get_opt(name).await.with_context(place)? else {
                 continue;
             };
@@ -54,11 +54,11 @@ pub(in crate::serve) async fn open(
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             Err(error) => {
                 return Err(error)
-                    .with_context(|| format!("cannot keep the CA in Secret {}/{MADE}", cluster.namespace));
+                    .with_context(|| format!("cannot keep the CA in Secret {}/{MADE}", cluster.home.namespace));
             }
         }
     }
-    bail!("Secret {}/{MADE} comes and goes", cluster.namespace)
+    bail!("Secret {}/{MADE} comes and goes", cluster.home.namespace)
 }
 
 fn clear(dir: &Path) -> Result<()> {

@@ -47,7 +47,7 @@ where
     };
     for config in all {
         let value = serde_json::to_value(&config).unwrap_or_default();
-        let changes = changes(&value, &cluster.named("istiod"), &cluster.namespace, bundle);
+        let changes = changes(&value, &cluster.home.named("istiod"), &cluster.home.namespace, bundle);
         if changes.is_empty() {
             continue;
         }

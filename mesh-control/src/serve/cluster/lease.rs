@@ -34,8 +34,8 @@ impl Leading {
     ) -> Self {
         let (sender, receiver) = watch::channel(false);
         let holder = Holder {
-            api: Api::namespaced(cluster.client.clone(), &cluster.namespace),
-            name: cluster.named(name),
+            api: Api::namespaced(cluster.client.clone(), &cluster.home.namespace),
+            name: cluster.home.named(name),
             identity: cluster.identity.clone(),
             seen: None,
         };

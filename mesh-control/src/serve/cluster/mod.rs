@@ -5,12 +5,14 @@
 //! - [`lease`]: of several replicas one writes.
 //! - [`roots`]: the roots of trust as a ConfigMap in every namespace, for the proxies there.
 //! - [`bundles`]: webhooks are told by which CA to know us.
+//! - [`statuses`]: objects are told what became of them.
 
 pub(super) mod authority;
 mod bundles;
 mod lease;
 pub(super) mod reviews;
 mod roots;
+mod statuses;
 
 use anyhow::{Context, Result};
 use kube::Client;
@@ -18,18 +20,19 @@ use mesh_api::names::ROOT_NAMESPACE;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::source::kubernetes;
+use super::model::Model;
+use crate::source::Home;
+use crate::source::kubernetes::{self, Statuses};
 
 /// The cluster that this control plane is in charge of.
 #[derive(Clone)]
-pub(super) struct Cluster {
-    pub(super) client: Client,
-    /// Our own, with the settings and the CA's Secret.
-    pub(super) namespace: String,
-    /// `istio.io/rev`, where several control planes stand side by side; empty for the only one.
-    pub(super) revision: String,
+pub struct Cluster {
+    /// Its API server.
+    pub client: Client,
+    /// Our own namespace, with the settings and the CA's Secret, and our revision.
+    pub home: Home,
     /// What tells replicas apart.
-    identity: String,
+    pub identity: String,
 }
 
 impl Cluster {
@@ -39,36 +42,51 @@ impl Cluster {
         let revision = variable("REVISION").filter(|r| r != "default").unwrap_or_default();
         Ok(Cluster {
             client: kubernetes::client().await.context("--source kubernetes")?,
-            namespace: variable("POD_NAMESPACE").unwrap_or_else(|| ROOT_NAMESPACE.to_owned()),
-            revision,
+            home: Home {
+                namespace: variable("POD_NAMESPACE").unwrap_or_else(|| ROOT_NAMESPACE.to_owned()),
+                revision,
+            },
             identity: variable("POD_NAME").unwrap_or_else(|| format!("mesh-control-{}", std::process::id())),
         })
     }
 
-    /// `istio`, or `istio-REVISION`.
-    pub(super) fn named(&self, name: &str) -> String {
-        if self.revision.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{name}-{}", self.revision)
-        }
-    }
-
     /// Names by which the API server and proxies know us.
     pub(super) fn names(&self) -> [String; 2] {
-        let service = format!("{}.{}.svc", self.named("istiod"), self.namespace);
+        let service = format!("{}.{}.svc", self.home.named("istiod"), self.home.namespace);
         [format!("{service}.cluster.local"), service]
     }
 
     /// Begins to write, whenever this replica is the one that does.
-    pub(super) fn write(&self, roots: &str, tasks: &mut JoinSet<Result<()>>, stopping: &watch::Receiver<bool>) {
+    pub(super) fn write(
+        &self,
+        roots: &str,
+        model: &Model,
+        statuses: Option<Statuses>,
+        tasks: &mut JoinSet<Result<()>>,
+        stopping: &watch::Receiver<bool>,
+    ) {
         let leading = lease::Leading::begin(self, "mesh-control-leader", tasks, stopping);
         tasks.spawn(roots::keep(
-            self.client.clone(),
+            self.clone(),
+            roots.to_owned(),
+            model.clone(),
+            leading.clone(),
+            stopping.clone(),
+        ));
+        tasks.spawn(bundles::keep(
+            self.clone(),
             roots.to_owned(),
             leading.clone(),
             stopping.clone(),
         ));
-        tasks.spawn(bundles::keep(self.clone(), roots.to_owned(), leading, stopping.clone()));
+        if let Some(statuses) = statuses {
+            tasks.spawn(statuses::keep(
+                self.clone(),
+                statuses,
+                model.clone(),
+                leading,
+                stopping.clone(),
+            ));
+        }
     }
 }

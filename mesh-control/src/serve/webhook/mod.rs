@@ -1,7 +1,9 @@
 //! Port 15017: what the API server asks before it stores an object.
 //!
+//! - [`injection`]: which proxy a Pod gets.
 //! - [`validate`]: whether an object of Istio's is as the compile step wants it.
 
+pub(super) mod injection;
 mod validate;
 
 use std::convert::Infallible;
@@ -20,23 +22,45 @@ use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::debug;
 
+use super::model::Model;
+use crate::inject::review;
+
 /// The API server sends no more (etcd takes 1.5 MiB), and an update holds two objects.
-const MAX_BODY: usize = 8 << 20;
+const MAX_BODY: usize = review::MAX_BODY;
 /// The API server gives up after 10 seconds, unless the configuration says otherwise.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// ConfigMap with the injector's settings.
-pub(super) const INJECTOR: &str = "istio-sidecar-injector";
 
 /// By ALPN: HTTP/1.1 is enough for a single client.
 pub(super) const PROTOCOL: &[u8] = b"http/1.1";
 
+/// Whether proxies are injected as init containers that go on running (`restartPolicy: Always`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum NativeSidecars {
+    /// Where all nodes run Kubernetes 1.29 or newer.
+    Auto,
+    /// Always; nodes of Kubernetes 1.28 need its feature gate `SidecarContainers`.
+    True,
+    /// Never.
+    False,
+}
+
+/// What is needed to answer.
+#[derive(Clone)]
+pub(super) struct Answers {
+    pub(super) model: Model,
+    pub(super) native_sidecars: NativeSidecars,
+}
+
 /// Answers until the connections end.
-pub(super) async fn serve(mut connections: ReceiverStream<std::io::Result<TlsStream<TcpStream>>>) -> Result<()> {
+pub(super) async fn serve(
+    mut connections: ReceiverStream<std::io::Result<TlsStream<TcpStream>>>,
+    answers: Answers,
+) -> Result<()> {
     while let Some(stream) = connections.next().await {
         let Ok(stream) = stream else { continue };
+        let answers = answers.clone();
         tokio::spawn(async move {
-            let service = service_fn(async |request| Ok::<_, Infallible>(answer(request).await));
+            let service = service_fn(async |request| Ok::<_, Infallible>(answer(&answers, request).await));
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .serve_connection(TokioIo::new(stream), service);
@@ -48,16 +72,16 @@ pub(super) async fn serve(mut connections: ReceiverStream<std::io::Result<TlsStr
     Ok(())
 }
 
-async fn answer(request: Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(answers: &Answers, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
     let path = head.uri.path();
     if head.method != Method::POST {
         return text(StatusCode::METHOD_NOT_ALLOWED, "POST an AdmissionReview here\n");
     }
-    let review: fn(&Value) -> Verdict = match path {
-        "/validate" => validate::review,
-        _ => return text(StatusCode::NOT_FOUND, "there are /validate\n"),
-    };
+    let injects = path == "/inject" || path.starts_with("/inject/");
+    if !injects && path != "/validate" {
+        return text(StatusCode::NOT_FOUND, "there are /inject and /validate\n");
+    }
     let body = match tokio::time::timeout(PATIENCE, Limited::new(body, MAX_BODY).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) => {
@@ -68,15 +92,25 @@ async fn answer(request: Request<Incoming>) -> Response<Full<Bytes>> {
         }
         Err(_) => return text(StatusCode::REQUEST_TIMEOUT, "the review did not come\n"),
     };
-    match reviewed(&body, review) {
-        Ok(answer) => {
-            let mut response = Response::new(Full::new(answer.to_string().into()));
-            let json = header::HeaderValue::from_static("application/json");
-            response.headers_mut().insert(header::CONTENT_TYPE, json);
-            response
-        }
+    if injects {
+        let snapshot = answers.model.present();
+        return match injection::injected(&snapshot, answers.native_sidecars, path, &body) {
+            Ok(answer) => json_of(answer),
+            // The API server's failure policy decides: the chart's lets no Pod start without its proxy.
+            Err(message) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{message}\n")),
+        };
+    }
+    match reviewed(&body, validate::review) {
+        Ok(answer) => json_of(answer.to_string().into_bytes()),
         Err(message) => text(StatusCode::BAD_REQUEST, &format!("{message}\n")),
     }
+}
+
+fn json_of(body: Vec<u8>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    let json = header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
 }
 
 /// What is said of an object.

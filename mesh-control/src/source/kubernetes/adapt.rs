@@ -1,7 +1,7 @@
 //! Versions of Kubernetes' objects that differ in shape from what the mesh reads.
 
 use mesh_api::istio::Kind;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// Versions in which a kind can be read, the one that is wanted most first.
 pub(super) fn versions(kind: Kind) -> Vec<&'static str> {
@@ -13,8 +13,10 @@ pub(super) fn versions(kind: Kind) -> Vec<&'static str> {
     all
 }
 
-/// Brings an object into the shape of the kind's newest version, and drops what the mesh never reads.
-pub(super) fn adapt(kind: Kind, version: &str, value: &mut Value) {
+/// Brings an object into the shape of the kind's newest version, and drops what the mesh never reads. Gives its status, where
+/// that is dropped too.
+pub(super) fn adapt(kind: Kind, version: &str, value: &mut Value) -> Option<Value> {
+    let mut status = None;
     if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
         // Often longer than the object itself.
         metadata.remove("managedFields");
@@ -27,9 +29,16 @@ pub(super) fn adapt(kind: Kind, version: &str, value: &mut Value) {
     if let Value::Object(map) = &mut *value {
         // Nodes tell every minute that they live, and controllers what they think of an object.
         match kind {
-            Kind::Node => map.retain(|key, _| matches!(key.as_str(), "apiVersion" | "kind" | "metadata")),
+            Kind::Node => {
+                let version = map.get_mut("status");
+                let version = version.and_then(|s| s.pointer_mut("/nodeInfo/kubeletVersion").map(Value::take));
+                map.retain(|key, _| matches!(key.as_str(), "apiVersion" | "kind" | "metadata"));
+                if let Some(version) = version.filter(Value::is_string) {
+                    map.insert("status".to_owned(), json!({"nodeInfo": {"kubeletVersion": version}}));
+                }
+            }
             Kind::Pod => {}
-            _ => drop(map.remove("status")),
+            _ => status = map.remove("status"),
         }
     }
     if kind == Kind::EndpointSlice && version == "v1beta1" {
@@ -38,6 +47,7 @@ pub(super) fn adapt(kind: Kind, version: &str, value: &mut Value) {
             topology(endpoint);
         }
     }
+    status
 }
 
 /// `discovery.k8s.io/v1beta1` says node and zone in a map, v1 in fields of their own.
@@ -58,7 +68,6 @@ fn topology(endpoint: &mut Map<String, Value>) {
 #[cfg(test)]
 mod tests {
     use mesh_api::istio::{AnyObject, parse};
-    use serde_json::json;
 
     use super::*;
 
@@ -81,5 +90,19 @@ mod tests {
             (endpoint.node_name.as_deref(), endpoint.zone.as_deref()),
             (Some("node-1"), Some("a"))
         );
+    }
+
+    #[test]
+    fn of_a_node_only_what_stays_is_kept() {
+        let mut node = json!({"metadata": {"name": "a", "labels": {"topology.kubernetes.io/zone": "z"}},
+            "spec": {"podCIDR": "10.0.0.0/24"},
+            "status": {"conditions": [{"type": "Ready", "lastHeartbeatTime": "2026-01-01T00:00:00Z"}],
+                "nodeInfo": {"kubeletVersion": "v1.29.1", "bootID": "x"}}});
+        adapt(Kind::Node, "v1", &mut node);
+        assert_eq!(node["status"], json!({"nodeInfo": {"kubeletVersion": "v1.29.1"}}));
+        assert!(node.get("spec").is_none(), "{node}");
+        let mut bare = json!({"metadata": {"name": "b"}, "status": {"nodeInfo": 7}});
+        adapt(Kind::Node, "v1", &mut bare);
+        assert!(bare.get("status").is_none(), "{bare}");
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use kube::api::ApiResource;
 use mesh_api::istio::{AnyObject, FieldError, Kind, parse};
 use serde_json::Value;
 
@@ -13,6 +14,12 @@ use super::super::{Diagnostic, Loaded, Severity, object_name};
 #[derive(Debug, Default)]
 pub(super) struct Cache {
     entries: BTreeMap<String, Entry>,
+    /// How each watch calls its kind.
+    resources: BTreeMap<usize, ApiResource>,
+    /// Counts what objects say.
+    changes: u64,
+    /// Counts their statuses too.
+    touches: u64,
 }
 
 #[derive(Debug)]
@@ -21,13 +28,48 @@ struct Entry {
     watch: usize,
     good: Option<Arc<AnyObject>>,
     findings: Vec<Diagnostic>,
+    /// The change that it came with.
+    change: u64,
+    /// Of Istio's kinds alone.
+    status: Option<Status>,
+}
+
+/// What the API server keeps of an object beside what it says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Status {
+    /// Empty for what lies in no namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Version of what the object says.
+    pub generation: i64,
+    /// `status.conditions`.
+    pub conditions: Vec<Value>,
 }
 
 impl Cache {
+    /// What a watch asks the API server for.
+    pub(super) fn serves(&mut self, watch: usize, resource: ApiResource) {
+        self.resources.insert(watch, resource);
+    }
+
     /// Takes an object as a watch has seen it; false when nothing that counts has changed. `api_version` is one that the kind
     /// is read in.
-    pub(super) fn apply(&mut self, watch: usize, kind: Kind, api_version: &str, value: Value) -> bool {
+    pub(super) fn apply(
+        &mut self,
+        watch: usize,
+        kind: Kind,
+        api_version: &str,
+        value: Value,
+        status: Option<Value>,
+    ) -> bool {
         let name = name_of(kind, &value);
+        let status = kind
+            .info()
+            .group
+            .ends_with(".istio.io")
+            .then(|| status_of(&value, status));
+        self.touches += u64::from(status.is_some());
         let (good, findings) = match parse(api_version, kind.as_str(), value) {
             Ok(object) => {
                 let warnings = object.warnings();
@@ -55,16 +97,27 @@ impl Cache {
                 _ => false,
             };
             if same && before.findings == findings {
+                before.status = status;
                 return false;
             }
         }
-        self.entries.insert(name, Entry { watch, good, findings });
+        self.changes += 1;
+        let entry = Entry {
+            watch,
+            good,
+            findings,
+            change: self.changes,
+            status,
+        };
+        self.entries.insert(name, entry);
         true
     }
 
     /// Forgets an object; false when it was not known.
     pub(super) fn delete(&mut self, kind: Kind, value: &Value) -> bool {
-        self.entries.remove(&name_of(kind, value)).is_some()
+        let known = self.entries.remove(&name_of(kind, value)).is_some();
+        self.changes += u64::from(known);
+        known
     }
 
     /// Forgets all objects of a watch but these; false when there were no others.
@@ -72,7 +125,23 @@ impl Cache {
         let before = self.entries.len();
         self.entries
             .retain(|name, entry| entry.watch != watch || names.contains(name));
-        self.entries.len() != before
+        let fewer = self.entries.len() != before;
+        self.changes += u64::from(fewer);
+        fewer
+    }
+
+    /// Objects of Istio's kinds that are in a snapshot of so many changes as they are now.
+    pub(super) fn statuses(&self, changes: u64) -> impl Iterator<Item = (&str, &ApiResource, &Status)> {
+        let known = self.entries.iter().filter(move |(_, entry)| entry.change <= changes);
+        known.filter_map(|(name, entry)| {
+            let status = entry.status.as_ref()?;
+            Some((name.as_str(), self.resources.get(&entry.watch)?, status))
+        })
+    }
+
+    /// Another number whenever an object or its status is another.
+    pub(super) fn touches(&self) -> u64 {
+        self.changes + self.touches
     }
 
     pub(super) fn loaded(&self) -> Loaded {
@@ -82,6 +151,7 @@ impl Cache {
             loaded.diagnostics.extend(entry.findings.iter().cloned());
         }
         loaded.diagnostics.sort();
+        loaded.changes = self.changes;
         loaded
     }
 }
@@ -89,6 +159,21 @@ impl Cache {
 pub(super) fn name_of(kind: Kind, value: &Value) -> String {
     let text = |key: &str| value["metadata"][key].as_str().unwrap_or_default();
     object_name(kind.as_str(), text("namespace"), text("name"))
+}
+
+fn status_of(object: &Value, status: Option<Value>) -> Status {
+    let metadata = &object["metadata"];
+    let text = |key: &str| metadata[key].as_str().unwrap_or_default().to_owned();
+    let conditions = status.and_then(|mut s| s.get_mut("conditions").map(Value::take));
+    Status {
+        namespace: text("namespace"),
+        name: text("name"),
+        generation: metadata["generation"].as_i64().unwrap_or_default(),
+        conditions: match conditions {
+            Some(Value::Array(list)) => list,
+            _ => Vec::new(),
+        },
+    }
 }
 
 fn finding(object: &str, error: FieldError, severity: Severity, suffix: &str) -> Diagnostic {
@@ -117,7 +202,7 @@ mod tests {
     fn a_broken_object_leaves_its_last_good_version_and_all_others() {
         let mut cache = Cache::default();
         let version = "networking.istio.io/v1";
-        let apply = |cache: &mut Cache, value| cache.apply(1, Kind::DestinationRule, version, value);
+        let apply = |cache: &mut Cache, value| cache.apply(1, Kind::DestinationRule, version, value, None);
         assert!(apply(&mut cache, rule(&json!("web"))));
         assert!(apply(&mut cache, rule(&json!(7))));
         let loaded = cache.loaded();
@@ -139,10 +224,16 @@ mod tests {
     fn what_is_not_listed_any_more_is_gone_and_what_others_watch_stays() {
         let mut cache = Cache::default();
         let space = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}});
-        cache.apply(0, Kind::Namespace, "v1", space.clone());
-        cache.apply(1, Kind::DestinationRule, "networking.istio.io/v1", rule(&json!("web")));
+        cache.apply(0, Kind::Namespace, "v1", space.clone(), None);
+        cache.apply(
+            1,
+            Kind::DestinationRule,
+            "networking.istio.io/v1",
+            rule(&json!("web")),
+            None,
+        );
         assert!(
-            !cache.apply(0, Kind::Namespace, "v1", space.clone()),
+            !cache.apply(0, Kind::Namespace, "v1", space.clone(), None),
             "nothing has changed"
         );
         let names = |cache: &Cache| {
@@ -154,5 +245,43 @@ mod tests {
         assert!(cache.retain(1, &BTreeSet::new()));
         assert_eq!(names(&cache), ["shop"]);
         assert!(cache.delete(Kind::Namespace, &space) && !cache.delete(Kind::Namespace, &space));
+    }
+
+    #[test]
+    fn a_status_changes_nothing_and_is_known() {
+        let mut cache = Cache::default();
+        cache.serves(
+            1,
+            ApiResource::from_gvk(&kube::core::GroupVersionKind::gvk(
+                "networking.istio.io",
+                "v1",
+                "DestinationRule",
+            )),
+        );
+        let mut object = rule(&json!("web"));
+        object["metadata"]["generation"] = 3.into();
+        let mut apply = |status: Value| {
+            let changed = cache.apply(
+                1,
+                Kind::DestinationRule,
+                "networking.istio.io/v1",
+                object.clone(),
+                Some(status),
+            );
+            let found: Vec<(String, Status)> = cache
+                .statuses(cache.loaded().changes)
+                .map(|(name, _, status)| (name.to_owned(), status.clone()))
+                .collect();
+            (changed, cache.touches(), found)
+        };
+        let (changed, before, found) = apply(json!({}));
+        assert!(
+            changed && found[0].0 == "DestinationRule shop/a" && found[0].1.generation == 3,
+            "{found:?}"
+        );
+        let (changed, after, found) = apply(json!({"conditions": [{"type": "Accepted"}]}));
+        assert!(!changed && after != before, "{found:?}");
+        assert_eq!(found[0].1.conditions, [json!({"type": "Accepted"})]);
+        assert_eq!(cache.statuses(0).count(), 0, "nobody has seen it yet");
     }
 }

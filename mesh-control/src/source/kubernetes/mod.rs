@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use kube::api::ApiResource;
 use kube::{Client, Config};
 use mesh_api::istio::Kind;
 use parking_lot::Mutex;
@@ -21,6 +22,7 @@ use tracing::{info, warn};
 
 use super::Loaded;
 use cache::Cache;
+pub use cache::Status;
 
 /// Events that come within this time of the first are taken together…
 const QUIET: Duration = Duration::from_millis(10);
@@ -118,6 +120,11 @@ impl Kubernetes {
         self.cache.lock().loaded()
     }
 
+    /// What the API server keeps beside the objects.
+    pub fn statuses(&self) -> Statuses {
+        Statuses(self.cache.clone())
+    }
+
     /// Waits for a change. May be dropped and called again.
     pub async fn changed(&self) {
         self.changed.notified().await;
@@ -126,5 +133,24 @@ impl Kubernetes {
             .await
             .is_ok()
         {}
+    }
+}
+
+/// Statuses of objects of Istio's kinds, as they are now.
+#[derive(Debug, Clone)]
+pub struct Statuses(Arc<Mutex<Cache>>);
+
+impl Statuses {
+    /// Shows each object that is in a snapshot of so many changes ([`Loaded::changes`]) as it is now: what findings call it,
+    /// its kind, its status.
+    pub fn each(&self, changes: u64, mut show: impl FnMut(&str, &ApiResource, &Status)) {
+        for (name, resource, status) in self.0.lock().statuses(changes) {
+            show(name, resource, status);
+        }
+    }
+
+    /// Another number whenever an object or its status is another.
+    pub fn number(&self) -> u64 {
+        self.0.lock().touches()
     }
 }

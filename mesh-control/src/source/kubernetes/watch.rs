@@ -32,17 +32,29 @@ pub(super) struct Scope {
     kind: Kind,
     /// Namespace and name, where only one object is read.
     one: Option<(String, String)>,
+    /// Field selector.
+    fields: &'static str,
 }
 
 impl Scope {
     pub(super) fn everywhere(kind: Kind) -> Self {
-        Scope { kind, one: None }
+        let fields = match kind {
+            // Long, many, and no certificates.
+            Kind::Secret => "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token",
+            _ => "",
+        };
+        Scope {
+            kind,
+            one: None,
+            fields,
+        }
     }
 
     pub(super) fn one(kind: Kind, namespace: &str, name: &str) -> Self {
         Scope {
             kind,
             one: Some((namespace.to_owned(), name.to_owned())),
+            fields: "",
         }
     }
 }
@@ -123,11 +135,17 @@ impl Watch {
                 config = config.fields(&format!("metadata.name={name}"));
                 Api::namespaced_with(self.client.clone(), namespace, &resource)
             }
-            None => Api::all_with(self.client.clone(), &resource),
+            None => {
+                if !self.scope.fields.is_empty() {
+                    config = config.fields(self.scope.fields);
+                }
+                Api::all_with(self.client.clone(), &resource)
+            }
         };
         let mut events = pin!(watcher::watcher(api, config).default_backoff());
         let mut seen = BTreeSet::new();
         let kind = self.scope.kind;
+        self.cache.lock().serves(self.number, resource.clone());
         // The stream never ends: after an error it lists again.
         while let Some(event) = events.next().await {
             let changed = match event {
@@ -167,7 +185,7 @@ impl Watch {
         let kind = self.scope.kind;
         // It came from JSON, with text as keys: it goes back to JSON.
         let mut value = serde_json::to_value(&object).unwrap_or_default();
-        adapt(kind, &resource.version, &mut value);
+        let status = adapt(kind, &resource.version, &mut value);
         // Objects in a list do not say what they are.
         let api_version = match kind.info().group {
             "" => kind.info().versions[0].to_owned(),
@@ -179,7 +197,7 @@ impl Watch {
             map.insert("kind".to_owned(), kind.as_str().into());
         }
         let name = name_of(kind, &value);
-        let changed = self.cache.lock().apply(self.number, kind, &api_version, value);
+        let changed = self.cache.lock().apply(self.number, kind, &api_version, value, status);
         (name, changed)
     }
 }
