@@ -9,6 +9,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -43,6 +44,7 @@ pub fn run() -> anyhow::Result<()> {
         .with_env_filter(&settings.log_level)
         .with_writer(std::io::stderr)
         .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let program = std::env::current_exe().context("this program's own file")?;

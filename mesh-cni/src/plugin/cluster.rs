@@ -42,5 +42,8 @@ async fn ask(kubeconfig: &Path, namespace: &str, name: &str) -> anyhow::Result<P
     let client = Client::try_from(config)?;
     let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
     let request = http::Request::get(path).body(Vec::new())?;
-    Ok(client.request::<Pod>(request).await?)
+    client.request::<Pod>(request).await.map_err(|error| match error {
+        kube::Error::Api(status) => anyhow::anyhow!("the API server says {}: {}", status.code, status.message),
+        other => anyhow::Error::new(other),
+    })
 }

@@ -29,17 +29,24 @@ pub fn answer(environment: &Environment, stdin: &str) -> Result<String, PluginEr
         return Ok(json!({"cniVersion": newest, "supportedVersions": VERSIONS}).to_string());
     }
     let request = Request::read(environment, stdin)?;
-    match environment.command.as_str() {
+    act(&environment.command, &request).map_err(|error| PluginError {
+        version: request.conf.version.clone(),
+        ..error
+    })
+}
+
+fn act(command: &str, request: &Request) -> Result<String, PluginError> {
+    match command {
         "ADD" => {
-            if let Some(flags) = wanted(&request)? {
-                run(&request, &flags)?;
+            if let Some(flags) = wanted(request)? {
+                run(request, &flags)?;
             }
             Ok(request.result())
         }
         "CHECK" => {
-            if let Some(mut flags) = wanted(&request)? {
+            if let Some(mut flags) = wanted(request)? {
                 flags.extend(["--run-validation", "--skip-rule-apply"].map(str::to_owned));
-                run(&request, &flags)?;
+                run(request, &flags)?;
             }
             Ok(String::new())
         }

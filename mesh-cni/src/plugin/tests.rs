@@ -73,6 +73,7 @@ fn a_pod_that_cannot_be_looked_up_does_not_start() {
     );
     let text: Value = serde_json::from_str(&error_text(&error)).expect("JSON");
     assert_eq!(text["code"], 11);
+    assert_eq!(text["cniVersion"], "0.4.0");
 }
 
 #[test]
