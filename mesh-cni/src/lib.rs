@@ -2,12 +2,17 @@
 //!
 //! [`config`] is what the command line asks for, [`rules()`] turns it into rules without touching anything, [`plan`] makes
 //! from the rules and the present state one program for `iptables-restore`, and [`apply`] runs that. [`validate`]
-//! proves that they are in force.
+//! proves that they are in force. Two programs put that to use: `mesh-init` ([`init`]) in the pod itself, and `mesh-cni` on the
+//! node, as the CNI plugin ([`plugin`], which asks [`pod`] what is to be done) and as the agent that keeps it there ([`agent`]).
 
+pub mod agent;
 pub mod apply;
 pub mod cli;
 pub mod config;
+pub mod init;
 pub mod plan;
+pub mod plugin;
+pub mod pod;
 pub mod rules;
 pub mod validate;
 

@@ -3,6 +3,8 @@
 
 #[path = "packets/lab.rs"]
 mod lab;
+#[path = "packets/plugin.rs"]
+mod plugin;
 
 use lab::{APP, Lab, NEIGHBOUR, POD, Who};
 

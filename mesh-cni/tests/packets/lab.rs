@@ -120,6 +120,11 @@ impl Lab {
         assert_eq!(code, Some(0), "{error}");
     }
 
+    /// File of the pod's network namespace.
+    pub(crate) fn netns(&self) -> String {
+        format!("/var/run/netns/{}", self.pod)
+    }
+
     /// Exit code of `mesh-init`, and what it said.
     pub(crate) fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
         let output = Command::new("ip")

@@ -54,6 +54,8 @@ impl ProxyConfig {
                 "proxyMetadata" => strings_of(value).map(|v| out.proxy_metadata = v),
                 // `plaintext` above, and which statistics are shown.
                 "controlPlaneAuthPolicy" | "proxyStatsMatcher" => Ok(()),
+                // For whoever writes the pod: in force when this program starts.
+                "holdApplicationUntilProxyStarts" | "interceptionMode" | "image" => Ok(()),
                 other => {
                     let why = without_effect(other).unwrap_or("is not known and has no effect");
                     out.idle.push(format!("{other} {why}"));
