@@ -4,7 +4,7 @@ mod common;
 
 use std::time::SystemTime;
 
-use common::{WAIT, options, until};
+use common::{WAIT, get, options, until};
 use mesh_api::envoy::pb::envoy::config::core::v3::Node;
 use mesh_api::envoy::pb::envoy::service::discovery::v3 as xds;
 use mesh_api::envoy::pb::google::protobuf::value::Kind;
@@ -56,6 +56,37 @@ async fn a_proxy_that_names_its_group_is_registered_while_it_is_connected() {
     };
     requests.send(first).await.expect("sent");
     assert!(responses.message().await.expect("answered").is_some());
+
+    // The pages know it under Istio's and Envoy's names.
+    let json = |page: &str| -> serde_json::Value {
+        let body = page.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        serde_json::from_str(body).expect("JSON")
+    };
+    let page = get(running.monitoring, "/debug/syncz?namespace=shop").await;
+    let proxy = &json(&page)[0];
+    assert_eq!(
+        (&proxy["proxy"], &proxy["cluster_id"]),
+        (&"vm-1.shop".into(), &"Kubernetes".into())
+    );
+    assert!(
+        proxy["cluster_sent"].is_string() && proxy["listener_sent"].is_null(),
+        "{page}"
+    );
+    assert_eq!(
+        json(&get(running.monitoring, "/debug/syncz?namespace=other").await),
+        serde_json::json!([])
+    );
+    let page = get(running.monitoring, "/debug/config_dump?proxyID=vm-1.shop").await;
+    let clusters = &json(&page)["configs"][0];
+    assert_eq!(
+        clusters["@type"],
+        "type.googleapis.com/envoy.admin.v3.ClustersConfigDump"
+    );
+    let first = &clusters["dynamic_active_clusters"][0];
+    assert!(
+        first["version_info"].is_string() && first["cluster"]["name"].is_string(),
+        "{page}"
+    );
 
     let listed = |page: &str| page.contains("vms-10.9.0.1");
     until(running.monitoring, "/debug/configz", listed).await;

@@ -138,12 +138,29 @@ async fn the_folder_is_followed_and_findings_come_and_go() {
          servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]\n",
     );
     until(pages, "/debug/findingsz", |p| !p.contains("gateway.yaml")).await;
-    assert!(get(pages, "/debug/configz").await.contains("\"Gateway\""));
+    let configz = get(pages, "/debug/configz").await;
+    assert!(
+        configz.contains("\"Gateway\"") && configz.contains("\"servers\""),
+        "{configz}"
+    );
+
+    put(
+        "entry.yaml",
+        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: out}\nspec:\n  hosts: [out.example]\n  \
+         resolution: STATIC\n  ports: [{number: 80, name: http, protocol: HTTP}]\n  endpoints: [{address: 192.0.2.7}]\n",
+    );
+    let services = until(pages, "/debug/registryz", |p| p.contains("out.example")).await;
+    assert!(services.contains("\"protocol\": \"HTTP\""), "{services}");
+    let endpoints = get(pages, "/debug/endpointz").await;
+    assert!(
+        endpoints.contains("\"svc\": \"out.example:http\"") && endpoints.contains("192.0.2.7"),
+        "{endpoints}"
+    );
 
     // Files are told by what they hold: a change is read when its hash is there, wrong or right.
     let sourcez = get(pages, "/debug/sourcez").await;
     assert!(
-        sourcez.contains("gateway.yaml") && sourcez.contains("\"snapshot\": 2"),
+        sourcez.contains("gateway.yaml") && sourcez.contains("\"snapshot\": 3"),
         "{sourcez}"
     );
     put("gateway.yaml", "kind: [\n");

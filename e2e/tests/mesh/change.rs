@@ -102,11 +102,16 @@ fn versions_of(lab: &Lab, pod: &str) -> Vec<String> {
     let page = format!("/debug/config_dump?proxyID={pod}.istioinaction");
     let dump = lab.mesh.control_http(&page).and_then(|answer| answer.json());
     let dump = dump.expect("a dump");
-    let types = ["cds", "eds", "lds", "rds"].into_iter();
-    let resources = types.flat_map(|short| dump[short].as_array().into_iter().flatten());
-    resources
-        .filter_map(|one| one["version"].as_str().map(str::to_owned))
-        .collect()
+    let lists = dump["configs"].as_array().into_iter().flatten();
+    let lists = lists.filter_map(|section| section.as_object()).flatten();
+    let resources = lists.flat_map(|(_, list)| list.as_array().into_iter().flatten());
+    let version = |one: &serde_json::Value| {
+        let version = one["version_info"]
+            .as_str()
+            .or(one["active_state"]["version_info"].as_str());
+        version.map(str::to_owned)
+    };
+    resources.filter_map(version).collect()
 }
 
 fn holding(bytes: &[u8], part: &[u8]) -> bool {

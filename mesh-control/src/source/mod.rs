@@ -12,7 +12,7 @@ pub mod mesh;
 mod references;
 mod sidecars;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -152,6 +152,20 @@ pub struct Loaded {
     pub injector: Option<Arc<Settings>>,
     /// Changes of a cluster that are in here.
     pub changes: u64,
+}
+
+impl Loaded {
+    /// Lays others over these: an object of the same kind and name takes the place of the one here.
+    pub fn overlay(&mut self, over: Loaded) {
+        let name = |o: &Arc<AnyObject>| object_name(o.kind().as_str(), o.namespace(), o.name());
+        let names: HashSet<String> = over.objects.iter().map(name).collect();
+        self.objects.retain(|o| !names.contains(&name(o)));
+        self.objects.extend(over.objects);
+        self.diagnostics.extend(over.diagnostics);
+        self.diagnostics.sort();
+        self.places.0.extend(over.places.0);
+        self.files.extend(over.files);
+    }
 }
 
 /// Where objects stand, by what [`object_name`] calls them.

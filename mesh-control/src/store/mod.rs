@@ -187,6 +187,11 @@ impl Store {
             .filter_map(move |list| self.pick(list, namespace))
     }
 
+    /// All services, whoever sees them; several where ServiceEntries of different namespaces name one host.
+    pub fn all_services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.rest.services.values().flatten()
+    }
+
     /// The service with this host that a namespace sees.
     pub fn service(&self, host: &str, namespace: &str) -> Option<&Arc<Service>> {
         self.pick(self.rest.services.get(host)?, namespace)

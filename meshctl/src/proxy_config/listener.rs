@@ -1,22 +1,100 @@
 //! Listeners.
 
+use clap::{ArgAction, Args};
 use serde_json::Value;
 
-use super::{socket, text};
+use super::{Common, array, socket, text};
 use crate::dump::Dump;
 
+pub(super) const NAME: &str = "envoy.config.listener.v3.Listener";
+
+/// Which listeners, of which proxy.
+#[derive(Args)]
+pub(super) struct Options {
+    #[command(flatten)]
+    pub(super) common: Common,
+    #[command(flatten)]
+    pub(super) filter: Filter,
+}
+
+/// Which listeners.
+#[derive(Args)]
+pub(super) struct Filter {
+    /// Those of this address
+    #[arg(long, value_name = "ADDRESS", default_value = "")]
+    address: String,
+    /// Those of this port
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
+    /// Those of this type: HTTP, TCP, HTTP+TCP, UNKNOWN
+    #[arg(long = "type", value_name = "TYPE", default_value = "")]
+    kind: String,
+    /// Each filter chain in a line; without, each listener
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub(super) verbose: bool,
+}
+
+impl Default for Filter {
+    fn default() -> Self {
+        Filter {
+            address: String::new(),
+            port: None,
+            kind: String::new(),
+            verbose: true,
+        }
+    }
+}
+
+impl Filter {
+    /// Listeners that pass, in the order of the table.
+    pub(super) fn of<'a>(&self, dump: &'a Dump) -> Vec<&'a Value> {
+        let mut listeners = dump.resources("ListenersConfigDump", "listener");
+        listeners.retain(|listener| {
+            let (address, port) = socket(&listener["address"]);
+            (self.address.is_empty() || self.address.eq_ignore_ascii_case(&address))
+                && self.port.is_none_or(|wanted| wanted.to_string() == port)
+                && (self.kind.is_empty() || self.kind.eq_ignore_ascii_case(kind(listener)))
+        });
+        listeners.sort_by_key(|l| (l["address"]["socket_address"]["port_value"].as_u64(), text(&l["name"])));
+        listeners
+    }
+}
+
+/// What its chains end in.
+fn kind(listener: &Value) -> &'static str {
+    let chains = array(&listener["filter_chains"])
+        .iter()
+        .chain(Some(&listener["default_filter_chain"]));
+    let (mut http, mut tcp) = (false, false);
+    for filter in chains.flat_map(|chain| array(&chain["filters"])) {
+        let config = text(&filter["typed_config"]["@type"]);
+        http |= config.ends_with(".HttpConnectionManager");
+        tcp |= config.ends_with(".TcpProxy");
+    }
+    match (http, tcp) {
+        (true, true) => "HTTP+TCP",
+        (true, false) => "HTTP",
+        (false, true) => "TCP",
+        (false, false) => "UNKNOWN",
+    }
+}
+
+/// ADDRESSES, PORT, TYPE.
+pub(super) fn brief(listeners: &[&Value]) -> String {
+    let row = |listener: &&Value| {
+        let (address, port) = socket(&listener["address"]);
+        vec![address, port, kind(listener).to_owned()]
+    };
+    let rows: Vec<_> = listeners.iter().map(row).collect();
+    crate::table::render(&["ADDRESSES", "PORT", "TYPE"], &rows)
+}
+
 /// ADDRESSES, PORT, MATCH, DESTINATION.
-pub(super) fn table(dump: &Dump) -> String {
-    let mut listeners = dump.resources("ListenersConfigDump", "listener");
-    listeners.sort_by_key(|l| (l["address"]["socket_address"]["port_value"].as_u64(), text(&l["name"])));
+pub(super) fn table(listeners: &[&Value]) -> String {
     let mut rows = Vec::new();
     for listener in listeners {
         let (address, port) = socket(&listener["address"]);
-        let chains = listener["filter_chains"]
-            .as_array()
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        for chain in chains {
+        for chain in array(&listener["filter_chains"]) {
             rows.push(vec![
                 address.clone(),
                 port.clone(),

@@ -1,98 +1,132 @@
-//! `proxy-config`: what a proxy was configured with, as tables.
+//! `proxy-config`: what a proxy was configured with, as tables or as Envoy's JSON.
 
+mod all;
+mod bootstrap;
 mod cluster;
 mod endpoint;
 mod listener;
+mod log;
 mod route;
+mod secret;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
-
 use anyhow::Result;
+use clap::{Args, Subcommand};
 use serde_json::Value;
 
+use crate::cluster::ClusterOptions;
 use crate::dump::Dump;
+use crate::envoy_json::camel_case;
+use crate::output::Output;
+use crate::proxy::Which;
 
 /// What to show, and of which proxy.
-#[derive(clap::Args)]
+#[derive(Args)]
 pub(crate) struct Options {
-    /// Kind of resource
-    #[arg(value_enum)]
+    #[command(subcommand)]
     what: What,
-    /// A saved `/config_dump?include_eds` (of endpoints: or `/clusters?format=json`) in place of the proxy on this machine
-    #[arg(long, short)]
-    file: Option<PathBuf>,
-    /// Admin port of the proxy
-    #[arg(long, default_value_t = mesh_api::names::port::ADMIN)]
-    proxy_admin_port: u16,
+}
+
+/// Of which proxy, and how.
+#[derive(Args)]
+struct Common {
+    #[command(flatten)]
+    which: Which,
     /// Form of the output
-    #[arg(long, short, value_enum, default_value = "short")]
+    #[arg(long, short, value_enum, default_value = "short", value_name = "FORM")]
     output: Output,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Subcommand)]
 enum What {
     /// Every table
-    All,
-    /// Listeners and their filter chains
-    #[value(alias = "l", alias = "listeners")]
-    Listener,
-    /// Route tables
-    #[value(alias = "r", alias = "routes")]
-    Route,
+    #[command(visible_alias = "a")]
+    All(all::Options),
     /// Clusters
-    #[value(alias = "c", alias = "clusters")]
-    Cluster,
-    /// Endpoints
-    #[value(alias = "ep", alias = "endpoints")]
-    Endpoint,
+    #[command(visible_aliases = ["c", "clusters"])]
+    Cluster(cluster::Options),
+    /// Listeners and their filter chains
+    #[command(visible_aliases = ["l", "listeners"])]
+    Listener(listener::Options),
+    /// Route tables
+    #[command(visible_aliases = ["r", "routes"])]
+    Route(route::Options),
+    /// Endpoints, and whether they take traffic
+    #[command(visible_aliases = ["ep", "endpoints"])]
+    Endpoint(endpoint::Options),
+    /// Endpoints as the proxy was told of them
+    Eds(endpoint::Options),
+    /// Certificates
+    #[command(visible_aliases = ["s", "secrets"])]
+    Secret(secret::Options),
+    /// Levels of the proxy's log; --level changes them
+    #[command(visible_alias = "o")]
+    Log(log::Options),
+    /// What the proxy was started with
+    #[command(visible_alias = "b")]
+    Bootstrap(bootstrap::Options),
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    /// Tables
-    Short,
-    /// The dump's own JSON
-    Json,
-}
-
-type Table = fn(&Dump) -> String;
-
-/// A kind of resource: what asks for it, its section in a dump, its table.
-const KINDS: [(What, &str, Table); 4] = [
-    (What::Cluster, "ClustersConfigDump", cluster::table),
-    (What::Listener, "ListenersConfigDump", listener::table),
-    (What::Route, "RoutesConfigDump", route::table),
-    (What::Endpoint, "EndpointsConfigDump", endpoint::table),
-];
-
-/// Reads the dump and renders it.
-pub(crate) fn run(options: &Options) -> Result<String> {
-    let dump = match &options.file {
-        Some(file) => Dump::from_file(file)?,
-        // What endpoints are configured as says nothing of those that were ejected.
-        None if options.what == What::Endpoint => Dump::clusters_from_admin(options.proxy_admin_port)?,
-        None => Dump::from_admin(options.proxy_admin_port)?,
-    };
-    if options.what == What::Endpoint
-        && let Some(clusters) = dump.cluster_statuses()
-    {
-        return Ok(match options.output {
-            Output::Short => endpoint::states(clusters),
-            Output::Json => format!("{:#}\n", dump.value()),
-        });
-    }
-    let chosen = KINDS
-        .iter()
-        .filter(|(what, ..)| options.what == What::All || options.what == *what);
-    Ok(match options.output {
-        Output::Short => chosen.map(|(.., table)| table(&dump)).collect::<Vec<_>>().join("\n"),
-        Output::Json => {
-            let names: Vec<&str> = chosen.map(|(_, section, _)| *section).collect();
-            format!("{:#}\n", Value::from_iter(dump.sections(&names).into_iter().cloned()))
+/// Asks the proxy and renders its answer.
+pub(crate) async fn run(options: &Options, cluster: &ClusterOptions) -> Result<String> {
+    match &options.what {
+        What::All(all) => all::run(all, cluster).await,
+        What::Cluster(filter) => {
+            let dump = dump(&filter.common.which, cluster).await?;
+            show(&filter.common, cluster::NAME, &filter.filter.of(&dump), cluster::table)
         }
-    })
+        What::Listener(filter) => {
+            let dump = dump(&filter.common.which, cluster).await?;
+            let table: fn(&[&Value]) -> String = if filter.filter.verbose {
+                listener::table
+            } else {
+                listener::brief
+            };
+            show(&filter.common, listener::NAME, &filter.filter.of(&dump), table)
+        }
+        What::Route(filter) => {
+            let dump = dump(&filter.common.which, cluster).await?;
+            let table: fn(&[&Value]) -> String = if filter.filter.verbose {
+                route::table
+            } else {
+                route::brief
+            };
+            show(&filter.common, route::NAME, &filter.filter.of(&dump), table)
+        }
+        What::Endpoint(filter) => {
+            let proxy = filter.common.which.find(cluster).await?;
+            endpoint::run(filter, &proxy, false).await
+        }
+        What::Eds(filter) => {
+            let proxy = filter.common.which.find(cluster).await?;
+            endpoint::run(filter, &proxy, true).await
+        }
+        What::Secret(secret) => {
+            let dump = dump(&secret.common.which, cluster).await?;
+            secret::run(&dump, secret.common.output)
+        }
+        What::Log(log) => log::run(log, cluster).await,
+        What::Bootstrap(bootstrap) => {
+            let dump = dump(&bootstrap.which, cluster).await?;
+            bootstrap::run(&dump, bootstrap.output)
+        }
+    }
+}
+
+async fn dump(which: &Which, cluster: &ClusterOptions) -> Result<Dump> {
+    Dump::of_proxy(&which.find(cluster).await?).await
+}
+
+/// Resources as a table, or as a list of messages of the named type.
+fn show(common: &Common, type_name: &str, resources: &[&Value], table: impl Fn(&[&Value]) -> String) -> Result<String> {
+    match common.output.structured() {
+        None => Ok(table(resources)),
+        Some(form) => {
+            let all = resources.iter().map(|one| camel_case(type_name, one)).collect();
+            form.write(&Value::Array(all))
+        }
+    }
 }
 
 /// `NAME.NAMESPACE` of the object behind a resource: `metadata.filter_metadata.istio.config`.
@@ -106,6 +140,10 @@ fn origin(resource: &Value, kind: &str) -> Option<String> {
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
+}
+
+fn array(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
 /// `ADDRESS` and `PORT` of a `socket_address`.

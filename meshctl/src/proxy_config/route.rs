@@ -1,26 +1,76 @@
 //! Route tables.
 
+use clap::{ArgAction, Args};
 use serde_json::Value;
 
-use super::{origin, text};
+use super::{Common, array, origin, text};
 use crate::dump::Dump;
+
+pub(super) const NAME: &str = "envoy.config.route.v3.RouteConfiguration";
 
 /// As many domains as istioctl shows before it counts the rest.
 const DOMAINS: usize = 2;
 
+/// Which route tables, of which proxy.
+#[derive(Args)]
+pub(super) struct Options {
+    #[command(flatten)]
+    pub(super) common: Common,
+    #[command(flatten)]
+    pub(super) filter: Filter,
+}
+
+/// Which route tables.
+#[derive(Args)]
+pub(super) struct Filter {
+    /// That of this name: 80
+    #[arg(long, value_name = "NAME", default_value = "")]
+    name: String,
+    /// Each route in a line; without, each table
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub(super) verbose: bool,
+}
+
+impl Default for Filter {
+    fn default() -> Self {
+        Filter {
+            name: String::new(),
+            verbose: true,
+        }
+    }
+}
+
+impl Filter {
+    /// Tables that pass, in the order of their names.
+    pub(super) fn of<'a>(&self, dump: &'a Dump) -> Vec<&'a Value> {
+        let mut tables = dump.resources("RoutesConfigDump", "route_config");
+        tables.retain(|table| self.name.is_empty() || text(&table["name"]) == self.name);
+        tables.sort_by_key(|t| text(&t["name"]));
+        tables
+    }
+}
+
+/// NAME, VIRTUAL HOSTS.
+pub(super) fn brief(tables: &[&Value]) -> String {
+    let row = |table: &&Value| {
+        let hosts = array(&table["virtual_hosts"]).len();
+        vec![text(&table["name"]).to_owned(), hosts.to_string()]
+    };
+    let rows: Vec<_> = tables.iter().map(row).collect();
+    crate::table::render(&["NAME", "VIRTUAL HOSTS"], &rows)
+}
+
 /// NAME, VHOST NAME, DOMAINS, MATCH, VIRTUAL SERVICE.
-pub(super) fn table(dump: &Dump) -> String {
-    let mut tables = dump.resources("RoutesConfigDump", "route_config");
-    tables.sort_by_key(|t| text(&t["name"]));
+pub(super) fn table(tables: &[&Value]) -> String {
     let mut rows = Vec::new();
     for table in tables {
-        for host in table["virtual_hosts"].as_array().into_iter().flatten() {
+        for host in array(&table["virtual_hosts"]) {
             let first = [
                 text(&table["name"]).to_owned(),
                 text(&host["name"]).to_owned(),
                 domains(&host["domains"]),
             ];
-            let routes = host["routes"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let routes = array(&host["routes"]);
             if routes.is_empty() {
                 rows.push(
                     first

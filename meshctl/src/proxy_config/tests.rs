@@ -35,7 +35,8 @@ fn cells(line: &str) -> Vec<&str> {
 
 #[test]
 fn clusters_are_taken_apart() {
-    let text = cluster::table(&dump());
+    let dump = dump();
+    let text = cluster::table(&cluster::Filter::default().of(&dump));
     let lines: Vec<_> = text.lines().map(cells).collect();
     assert_eq!(
         lines[0],
@@ -64,7 +65,8 @@ fn clusters_are_taken_apart() {
 
 #[test]
 fn listeners_show_chains_and_the_default() {
-    let text = listener::table(&dump());
+    let dump = dump();
+    let text = listener::table(&listener::Filter::default().of(&dump));
     let lines: Vec<_> = text.lines().map(cells).collect();
     assert_eq!(
         lines[1],
@@ -80,7 +82,8 @@ fn listeners_show_chains_and_the_default() {
 
 #[test]
 fn routes_name_their_virtual_service_or_404() {
-    let text = route::table(&dump());
+    let dump = dump();
+    let text = route::table(&route::Filter::default().of(&dump));
     let lines: Vec<_> = text.lines().map(cells).collect();
     assert_eq!(lines[1], ["80", "catalog:80", "a, b + 1 more...", "/*", "c.shop"]);
     assert_eq!(lines[2], ["80", "blackhole:80", "*", "/*", "404"]);
@@ -88,7 +91,7 @@ fn routes_name_their_virtual_service_or_404() {
 
 #[test]
 fn endpoints_say_whether_they_take_traffic() {
-    let text = endpoint::table(&dump());
+    let text = endpoint::table(&endpoint::Filter::default().assignments(&dump()));
     let lines: Vec<_> = text.lines().map(cells).collect();
     assert_eq!(lines[1], ["10.0.0.1:80", "HEALTHY", "r/z", "there"]);
     assert_eq!(lines[2], ["10.0.0.2:80", "UNHEALTHY", "r/z", "there"]);
@@ -103,11 +106,11 @@ fn endpoints_say_whether_they_are_ejected() {
         }
         json!({"address": {"socket_address": {"address": format!("10.0.0.{last}"), "port_value": 80}}, "health_status": health})
     };
-    let clusters = Dump::of(json!({"cluster_statuses": [
-        {"name": "outbound|80||there", "host_statuses": [host(2, true), host(1, false)]},
-        {"name": "empty"},
-    ]}));
-    let text = endpoint::states(clusters.cluster_statuses().expect("clusters"));
+    let clusters = [
+        json!({"name": "outbound|80||there", "host_statuses": [host(2, true), host(1, false)]}),
+        json!({"name": "empty"}),
+    ];
+    let text = endpoint::states_table(&clusters);
     let lines: Vec<_> = text.lines().map(cells).collect();
     assert_eq!(lines[0], ["ENDPOINT", "STATUS", "OUTLIER CHECK", "CLUSTER"]);
     assert_eq!(lines[1], ["10.0.0.1:80", "HEALTHY", "OK", "outbound|80||there"]);
@@ -115,10 +118,103 @@ fn endpoints_say_whether_they_are_ejected() {
     assert_eq!(lines.len(), 3);
 }
 
+/// What a command line chooses.
+#[derive(clap::Parser)]
+struct Line {
+    #[command(flatten)]
+    options: Options,
+}
+
+fn what(line: &str) -> What {
+    use clap::Parser as _;
+    let words = ["pc"].into_iter().chain(line.split_whitespace());
+    let line = Line::try_parse_from(words).unwrap_or_else(|e| panic!("{line}: {e}"));
+    line.options.what
+}
+
 #[test]
-fn json_is_the_section_alone() {
+fn filters_choose() {
     let dump = dump();
-    let sections = dump.sections(&["RoutesConfigDump"]);
-    assert_eq!(sections.len(), 1);
-    assert!(sections[0]["dynamic_route_configs"].is_array());
+    for (line, count) in [
+        ("c", 2),
+        ("cluster --fqdn catalog.shop.svc.cluster.local", 1),
+        ("cluster --fqdn BlackHoleCluster", 1),
+        ("cluster --port 80", 1),
+        ("cluster --port 81", 0),
+        ("cluster --subset v1 --direction outbound", 1),
+        ("cluster --direction inbound", 0),
+    ] {
+        let What::Cluster(options) = what(line) else {
+            panic!("{line}");
+        };
+        assert_eq!(options.filter.of(&dump).len(), count, "{line}");
+    }
+    for (line, count) in [
+        ("l --port 15006", 1),
+        ("l --port 1", 0),
+        ("l --address 0.0.0.0", 1),
+        ("l --type HTTP", 0),
+    ] {
+        let What::Listener(options) = what(line) else {
+            panic!("{line}");
+        };
+        assert_eq!(options.filter.of(&dump).len(), count, "{line}");
+    }
+    for (line, count) in [("r --name 80", 1), ("r --name 8", 0)] {
+        let What::Route(options) = what(line) else {
+            panic!("{line}");
+        };
+        assert_eq!(options.filter.of(&dump).len(), count, "{line}");
+    }
+    for (line, lines) in [
+        ("eds", 3),
+        ("eds --status unhealthy", 2),
+        ("eds --address 10.0.0.1 --port 80 --cluster there", 2),
+        ("eds --cluster elsewhere", 1),
+    ] {
+        let What::Eds(options) = what(line) else {
+            panic!("{line}");
+        };
+        let table = endpoint::table(&options.filter.assignments(&dump));
+        assert_eq!(table.lines().count(), lines, "{line}");
+    }
+}
+
+#[test]
+fn json_is_a_list_of_messages() {
+    let What::Route(options) = what("route --name 80 -o json") else {
+        panic!();
+    };
+    let dump = dump();
+    let text = show(&options.common, route::NAME, &options.filter.of(&dump), route::table);
+    let value: Value = serde_json::from_str(&text.expect("text")).expect("JSON");
+    assert_eq!(value[0]["virtualHosts"][0]["name"], "catalog:80");
+}
+
+#[test]
+fn secrets_show_when_they_end() {
+    use base64::Engine as _;
+    let mut params = rcgen::CertificateParams::new(vec!["web".to_owned()]).expect("names");
+    params.serial_number = Some(rcgen::SerialNumber::from(0x1a2b_u64));
+    params.not_before = rcgen::date_time_ymd(2026, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2027, 1, 1);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let pem = params.self_signed(&key).expect("a certificate").pem();
+    let coded = base64::engine::general_purpose::STANDARD.encode(pem);
+    let dump = Dump::of(
+        json!({"configs": [{"@type": "type.googleapis.com/envoy.admin.v3.SecretsConfigDump",
+        "dynamic_active_secrets": [
+            {"name": "default", "secret": {"name": "default", "tls_certificate": {"certificate_chain": {"inline_bytes": coded}}}},
+            {"name": "ROOTCA", "secret": {"name": "ROOTCA", "validation_context": {"trusted_ca": {"inline_bytes": coded}}}}],
+        "dynamic_warming_secrets": [{"name": "late"}]}]}),
+    );
+    let text = secret::table(&dump, "2026-06-01T00:00:00Z".parse().expect("a time"));
+    let lines: Vec<_> = text.lines().map(cells).collect();
+    let times = ["2027-01-01T00:00:00Z", "2026-01-01T00:00:00Z"];
+    let of = |first: [&'static str; 5]| first.into_iter().chain(times).collect::<Vec<_>>();
+    assert_eq!(lines[1], of(["ROOTCA", "CA", "ACTIVE", "true", "1a2b"]));
+    assert_eq!(lines[2], of(["default", "Cert Chain", "ACTIVE", "true", "1a2b"]));
+    assert_eq!(lines[3], ["late", "UNKNOWN", "WARMING", "false"]);
+    let text = secret::table(&dump, "2028-01-01T00:00:00Z".parse().expect("a time"));
+    assert!(text.lines().skip(1).all(|line| cells(line)[3] == "false"), "{text}");
 }

@@ -36,7 +36,8 @@ const MAX_FILE: u64 = 64 << 20;
 /// The folder, with what was read from it before.
 #[derive(Debug)]
 pub struct Directory {
-    root: PathBuf,
+    /// Folders, or single files.
+    roots: Vec<PathBuf>,
     files: BTreeMap<PathBuf, File>,
     /// Last good version of each object, with the file that it came from.
     good: HashMap<String, Good>,
@@ -60,16 +61,16 @@ struct Good {
 impl Directory {
     /// A folder; it is read by [`Directory::load`].
     pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self::of(vec![root.into()])
+    }
+
+    /// Several folders, and files that are read whatever their names end in.
+    pub fn of(roots: Vec<PathBuf>) -> Self {
         Directory {
-            root: root.into(),
+            roots,
             files: BTreeMap::new(),
             good: HashMap::new(),
         }
-    }
-
-    /// The folder.
-    pub fn root(&self) -> &Path {
-        &self.root
     }
 
     /// Reads what has changed and gives everything.
@@ -78,13 +79,21 @@ impl Directory {
         let mut found = BTreeMap::new();
         // The folder itself cannot be read: nothing is known, so nothing changes.
         let mut lost: Vec<PathBuf> = Vec::new();
-        list(&self.root, 0, &mut found, &mut |path, error| {
+        let mut failed = |path: &Path, error: &std::io::Error| {
             lost.push(path.to_owned());
             loaded.diagnostics.push(whole_file(
                 path,
                 &format!("cannot be read: {error}; what it held before stays in force"),
             ));
-        });
+        };
+        for root in &self.roots {
+            match std::fs::metadata(root) {
+                Ok(metadata) if metadata.is_file() => {
+                    found.insert(root.clone(), metadata);
+                }
+                _ => list(root, 0, &mut found, &mut failed),
+            }
+        }
         for (path, metadata) in &found {
             let stamp = Stamp::of(metadata, SystemTime::now());
             let known = self.files.get_mut(path);

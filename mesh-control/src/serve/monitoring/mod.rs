@@ -1,4 +1,12 @@
 //! Port 15014: metrics, readiness, and pages that show what the control plane knows.
+//!
+//! The pages have Istio's names and the fields by which istioctl and Kiali read them, with more of our own beside:
+//! [`syncz`], [`dump`] (`config_dump`, `ndsz`), [`registry`] (`registryz`, `endpointz`), [`objects`] (`configz`, `sourcez`).
+
+mod dump;
+mod objects;
+mod registry;
+mod syncz;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -11,21 +19,16 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use mesh_api::envoy::type_url;
-use mesh_api::nds::NameTable;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use prost::Message;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use super::ads::hub::Connection;
-use super::ads::resources::{Resources, short_name};
 use super::ca::authority::Authority;
 use super::model::Model;
 use crate::inject;
-use crate::source::object_name;
 
 static METRICS: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
@@ -125,10 +128,13 @@ const PAGES: &str = "\
 /ready                            200 when proxies are served
 /version                          version of the control plane
 /debug/syncz                      connected proxies, and what they have taken
-/debug/sourcez                    files read, by SHA-256, and the snapshot that holds them
+/debug/config_dump?proxyID=POD.NS what that proxy should hold, in the form of Envoy's page of that name
+/debug/ndsz?proxyID=POD.NS        names that the DNS server of that proxy answers
+/debug/registryz                  services
+/debug/endpointz                  endpoints of each port of each service
 /debug/configz                    objects in force, and where they stand
+/debug/sourcez                    files read, by SHA-256, and the snapshot that holds them
 /debug/findingsz                  what is wrong with objects, a line each
-/debug/config_dump?proxyID=POD.NS what that proxy should hold
 ";
 
 fn answer(pages: &Pages, request: &Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
@@ -152,20 +158,25 @@ fn answer(pages: &Pages, request: &Request<Incoming>, peer: SocketAddr) -> Respo
         "/version" => text(StatusCode::OK, concat!(env!("CARGO_PKG_VERSION"), "\n")),
         "/" | "/debug" | "/debug/" | "/debug/list" => text(StatusCode::OK, PAGES),
         "/debug/syncz" => {
-            let all: Vec<Value> = pages.model.hub().connections().iter().map(|c| sync(c)).collect();
-            page(&Value::Array(all))
+            let namespace = asked(request, "namespace");
+            page(&syncz::page(&pages.model.hub().connections(), namespace.as_deref()))
         }
-        "/debug/sourcez" => page(&files(&pages.model)),
-        "/debug/configz" => page(&objects(&pages.model)),
+        "/debug/config_dump" => match connection(pages, request) {
+            Ok(connection) => page(&dump::page(pages.model.json(), &connection)),
+            Err(refusal) => refusal,
+        },
+        "/debug/ndsz" => match connection(pages, request) {
+            Ok(connection) => page(&dump::names(&connection)),
+            Err(refusal) => refusal,
+        },
+        "/debug/registryz" => page(&registry::services(&pages.model.present().store)),
+        "/debug/endpointz" => page(&registry::endpoints(&pages.model.present().store)),
+        "/debug/configz" => page(&objects::page(&pages.model)),
+        "/debug/sourcez" => page(&objects::files(&pages.model)),
         "/debug/findingsz" => {
             let present = pages.model.present();
             let all = present.findings();
             text(StatusCode::OK, all.iter().map(|f| format!("{f}\n")).collect::<String>())
-        }
-        "/debug/config_dump" => {
-            let query = request.uri().query().unwrap_or_default();
-            let wanted = query.split('&').find_map(|p| p.strip_prefix("proxyID="));
-            dump(&pages.model, &unescape(wanted.unwrap_or_default()))
         }
         _ => text(
             StatusCode::NOT_FOUND,
@@ -202,135 +213,24 @@ fn short_id(connection: &Connection) -> String {
     format!("{}.{}", id.pod, id.namespace)
 }
 
-fn sync(connection: &Connection) -> Value {
-    let status = connection.status.lock();
-    let types = [
-        type_url::CLUSTER,
-        type_url::LISTENER,
-        type_url::ENDPOINT,
-        type_url::ROUTE,
-        type_url::SECRET,
-        type_url::NAME_TABLE,
-    ];
-    let types: serde_json::Map<String, Value> = types
-        .into_iter()
-        .map(|t| {
-            let (held, refused, pending) = status.types.get(t).cloned().unwrap_or_default();
-            let state = match (status.types.contains_key(t), refused.is_empty(), pending) {
-                (false, ..) => "NOT SENT",
-                (_, false, _) => "ERROR",
-                (_, _, true) => "STALE",
-                _ => "SYNCED",
-            };
-            let error = status.errors.get(t);
-            let one = json!({"state": state, "resources": held, "refused": refused, "error": error});
-            (short_name(t).to_owned(), one)
-        })
-        .collect();
-    let since = connection
-        .since
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs();
-    json!({
-        "proxy": short_id(connection),
-        "node": connection.proxy.id.to_string(),
-        "peer": connection.peer,
-        "identity": connection.identity.as_ref().map(ToString::to_string),
-        "form": connection.form,
-        "connected_at": since,
-        "snapshot_sent": status.sent,
-        "snapshot_taken": status.settled,
-        "xds": types,
+/// The value of `key` in the query, unescaped.
+fn asked(request: &Request<Incoming>, key: &str) -> Option<String> {
+    let pairs = request.uri().query().unwrap_or_default().split('&');
+    let mut values = pairs.filter_map(|pair| pair.split_once('='));
+    values.find(|(name, _)| *name == key).map(|(_, value)| unescape(value))
+}
+
+/// The proxy of `proxyID`, by `POD.NAMESPACE` or by its whole node id.
+fn connection(pages: &Pages, request: &Request<Incoming>) -> Result<Arc<Connection>, Response<Full<Bytes>>> {
+    let wanted = asked(request, "proxyID").unwrap_or_default();
+    let connections = pages.model.hub().connections();
+    let is_it = |c: &&Arc<Connection>| short_id(c) == wanted || c.proxy.id.to_string() == wanted;
+    connections.iter().find(is_it).cloned().ok_or_else(|| {
+        let known: Vec<String> = connections.iter().map(|c| short_id(c)).collect();
+        let known = known.join(", ");
+        let body = format!("no proxy {wanted:?} is connected; ?proxyID= one of: {known}\n");
+        text(StatusCode::NOT_FOUND, body)
     })
-}
-
-/// Whoever has changed a file waits here until it is read, and then in `/debug/syncz` until `snapshot_taken` of each proxy
-/// is this number or a later one.
-fn files(model: &Model) -> Value {
-    // In this order: the number may be later than the files, never earlier.
-    let present = model.present();
-    let number = model.hub().number();
-    let all = present.loaded.files.iter();
-    let all: serde_json::Map<String, Value> = all
-        .map(|(path, sha256)| (path.display().to_string(), json!(&**sha256)))
-        .collect();
-    json!({"snapshot": number, "files": all})
-}
-
-fn objects(model: &Model) -> Value {
-    let present = model.present();
-    let one = |object: &Arc<mesh_api::istio::AnyObject>| {
-        let name = object_name(object.kind().as_str(), object.namespace(), object.name());
-        let place = present
-            .loaded
-            .places
-            .diagnostic(&name, "", "", crate::source::Severity::Warning);
-        json!({
-            "kind": object.kind().as_str(),
-            "apiVersion": object.kind().api_version(),
-            "namespace": object.namespace(),
-            "name": object.name(),
-            "file": place.file.display().to_string(),
-            "line": place.line,
-        })
-    };
-    Value::Array(present.loaded.objects.iter().map(one).collect())
-}
-
-fn dump(model: &Model, proxy: &str) -> Response<Full<Bytes>> {
-    let connections = model.hub().connections();
-    let found = connections
-        .iter()
-        .find(|c| !proxy.is_empty() && (short_id(c) == proxy || c.proxy.id.to_string() == proxy));
-    match found {
-        Some(connection) => {
-            let resources = connection.status.lock().resources.clone();
-            page(&resources_as_json(model, &resources))
-        }
-        None => {
-            let known: Vec<String> = connections.iter().map(|c| short_id(c)).collect();
-            let text_ = format!(
-                "no proxy {proxy:?} is connected; ?proxyID= one of: {}\n",
-                known.join(", ")
-            );
-            text(StatusCode::NOT_FOUND, text_)
-        }
-    }
-}
-
-fn resources_as_json(model: &Model, resources: &Resources) -> Value {
-    let mut out = serde_json::Map::new();
-    for (type_url, by_name) in resources.types() {
-        let one = |(name, resource): (&super::ads::resources::Name, &super::ads::resources::Resource)| {
-            let body = match type_url {
-                // Keys are nobody's business.
-                type_url::SECRET => json!({"name": &**name, "redacted": true}),
-                type_url::NAME_TABLE => names(&resource.body.value),
-                _ => match model.json().bytes_to_value(type_url, &resource.body.value) {
-                    Ok(value) => value,
-                    Err(error) => json!({"name": &**name, "error": error.to_string()}),
-                },
-            };
-            json!({"name": &**name, "version": &*resource.version, "resource": body})
-        };
-        out.insert(
-            short_name(type_url).to_owned(),
-            Value::Array(by_name.iter().map(one).collect()),
-        );
-    }
-    Value::Object(out)
-}
-
-fn names(bytes: &[u8]) -> Value {
-    let table = NameTable::decode(bytes).unwrap_or_default();
-    let one = |(host, info): (String, mesh_api::nds::name_table::NameInfo)| {
-        (
-            host,
-            json!({"ips": info.ips, "registry": info.registry, "namespace": info.namespace}),
-        )
-    };
-    Value::Object(table.table.into_iter().map(one).collect())
 }
 
 fn page(value: &Value) -> Response<Full<Bytes>> {

@@ -1,0 +1,109 @@
+//! The replicas of the control plane, asked at their monitoring port.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use http::Method;
+use kube::api::ListParams;
+use mesh_api::names::{label, port};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::cluster::target::{PodName, is_running};
+use crate::cluster::{Cluster, ClusterOptions};
+use crate::http::Reply;
+
+/// Longest wait for a control plane outside of a cluster.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Which control plane.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Which {
+    /// Monitoring port of a control plane that runs without a cluster: 127.0.0.1:15014
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) control: Option<String>,
+    /// Name of the control plane, where there are several
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) revision: Option<String>,
+}
+
+/// A replica.
+pub(crate) enum Replica {
+    /// In a cluster.
+    Pod(Cluster, PodName),
+    /// At an address.
+    Address(String),
+}
+
+impl Which {
+    /// Every replica that runs.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) async fn replicas(&self, options: &ClusterOptions) -> Result<Vec<Replica>> {
+        if let Some(address) = &self.control {
+            return Ok(vec![Replica::Address(address.clone())]);
+        }
+        let cluster = Cluster::connect(options)
+            .await
+            .context("no control plane (of a mesh without Kubernetes: give --control HOST:15014)")?;
+        let mut selector = "app=istiod".to_owned();
+        if let Some(revision) = &self.revision {
+            selector.push_str(&format!(",{}={revision}", label::REVISION));
+        }
+        let pods = cluster.pods(&cluster.root);
+        let pods = pods.list(&ListParams::default().labels(&selector)).await;
+        let pods = pods.with_context(|| format!("pods of the control plane in namespace {}", cluster.root))?;
+        let running = pods.items.into_iter().filter(is_running);
+        let replicas: Vec<Replica> = running
+            .filter_map(|pod| {
+                let name = PodName {
+                    name: pod.metadata.name?,
+                    namespace: cluster.root.clone(),
+                };
+                Some(Replica::Pod(cluster.clone(), name))
+            })
+            .collect();
+        if replicas.is_empty() {
+            bail!(
+                "no control plane runs in namespace {} (no pod with {selector}); is -i right? `meshctl install` makes one",
+                cluster.root
+            );
+        }
+        Ok(replicas)
+    }
+}
+
+impl Replica {
+    /// Name of its pod, or its address.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Replica::Pod(_, pod) => &pod.name,
+            Replica::Address(address) => address,
+        }
+    }
+
+    /// Asks for a page of the monitoring port.
+    pub(crate) async fn page(&self, path: &str) -> Result<Reply> {
+        match self {
+            Replica::Pod(cluster, pod) => cluster.ask(pod, port::CONTROL_MONITORING, Method::GET, path).await,
+            Replica::Address(address) => {
+                let nobody = || format!("no control plane answers on {address}");
+                let stream = timeout(CONNECT, TcpStream::connect(address)).await;
+                let stream = stream.with_context(nobody)?.with_context(nobody)?;
+                crate::http::ask(stream, Method::GET, address, path).await
+            }
+        }
+    }
+
+    /// Every proxy that is connected to it: an entry of `/debug/syncz` each.
+    pub(crate) async fn proxies(&self) -> Result<Vec<Value>> {
+        let page = self.page("/debug/syncz").await;
+        let page = page.and_then(Reply::json).with_context(|| self.name().to_owned())?;
+        match page {
+            Value::Array(all) => Ok(all),
+            _ => bail!("{}: /debug/syncz answers no list", self.name()),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Helm's releases, as Helm keeps them: a Secret for each revision.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+
+use anyhow::{Context as _, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use flate2::read::GzDecoder;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::ListParams;
+use serde::Deserialize;
+
+use crate::cluster::Cluster;
+
+/// Charts of ours.
+const CHARTS: [&str; 6] = ["mesh", "base", "control", "gateway", "cni", "addons"];
+/// Nobody's manifests are longer; a Secret holds at most 1 MiB of them in compressed form.
+const LONGEST: u64 = 64 << 20;
+
+/// What is of interest in a release.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(crate) struct Release {
+    /// Name.
+    pub(crate) name: String,
+    /// What was installed, as YAML.
+    #[serde(default)]
+    pub(crate) manifest: String,
+    /// Values that were given.
+    #[serde(default)]
+    pub(crate) config: serde_json::Value,
+    chart: Chart,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct Chart {
+    metadata: Metadata,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct Metadata {
+    name: String,
+    #[serde(default)]
+    version: String,
+}
+
+impl Release {
+    /// `mesh-0.1.0`.
+    pub(crate) fn chart(&self) -> String {
+        format!("{}-{}", self.chart.metadata.name, self.chart.metadata.version)
+    }
+
+    /// The revision of its control plane; empty for the default one.
+    pub(crate) fn revision(&self) -> &str {
+        self.config["revision"].as_str().unwrap_or_default()
+    }
+}
+
+/// The newest state of each release of our charts in the control plane's namespace.
+pub(crate) async fn all(cluster: &Cluster) -> Result<Vec<Release>> {
+    let secrets: Api<Secret> = Api::namespaced(cluster.client.clone(), &cluster.root);
+    let list = ListParams::default().labels("owner=helm");
+    let secrets = secrets.list(&list).await;
+    let secrets = secrets.with_context(|| format!("Helm's Secrets in namespace {}", cluster.root))?;
+    let mut newest: BTreeMap<String, (u64, Secret)> = BTreeMap::new();
+    for secret in secrets {
+        let labels = secret.metadata.labels.clone().unwrap_or_default();
+        let version = labels.get("version").and_then(|v| v.parse().ok()).unwrap_or(0);
+        if let Some(name) = labels.get("name")
+            && newest.get(name).is_none_or(|(known, _)| *known < version)
+        {
+            newest.insert(name.clone(), (version, secret));
+        }
+    }
+    let mut out = Vec::new();
+    for (name, (_, secret)) in newest {
+        let data = secret.data.unwrap_or_default();
+        let coded = data.get("release").map(|bytes| bytes.0.as_slice()).unwrap_or_default();
+        let release = decode(coded).with_context(|| format!("release {name}"))?;
+        if CHARTS.contains(&release.chart.metadata.name.as_str()) {
+            out.push(release);
+        }
+    }
+    Ok(out)
+}
+
+/// Base64 of gzip of JSON.
+fn decode(coded: &[u8]) -> Result<Release> {
+    let bytes = STANDARD
+        .decode(coded)
+        .context("it is not written as Helm writes releases")?;
+    let mut json = Vec::new();
+    GzDecoder::new(bytes.as_slice())
+        .take(LONGEST)
+        .read_to_end(&mut json)
+        .context("it is not written as Helm writes releases")?;
+    serde_json::from_slice(&json).context("it is not written as Helm writes releases")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    #[test]
+    fn releases_are_read() {
+        let json = serde_json::json!({"name": "istio", "manifest": "---\nkind: A\n", "config": {"revision": "x"},
+            "chart": {"metadata": {"name": "mesh", "version": "0.1.0"}, "templates": []}, "version": 3});
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        gzip.write_all(json.to_string().as_bytes()).expect("written");
+        let coded = STANDARD.encode(gzip.finish().expect("gzip"));
+        let release = decode(coded.as_bytes()).expect("a release");
+        assert_eq!((release.name.as_str(), release.revision()), ("istio", "x"));
+        assert_eq!(release.chart(), "mesh-0.1.0");
+        for bad in ["", "!", "aGVsbG8="] {
+            assert!(decode(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+}

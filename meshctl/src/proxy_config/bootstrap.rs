@@ -1,0 +1,55 @@
+//! What the proxy was started with.
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use crate::dump::Dump;
+use crate::envoy_json::camel_case;
+use crate::output::Output;
+use crate::proxy::Which;
+
+/// Of which proxy, and how.
+#[derive(Args)]
+pub(super) struct Options {
+    #[command(flatten)]
+    pub(super) which: Which,
+    /// Form of the output; short are the versions alone
+    #[arg(long, short, value_enum, default_value = "json", value_name = "FORM")]
+    pub(super) output: Output,
+}
+
+/// The bootstrap, or the versions that it names.
+pub(super) fn run(dump: &Dump, output: Output) -> Result<String> {
+    let section = dump.sections("BootstrapConfigDump").next();
+    let section = section.context("the dump has no bootstrap")?;
+    match output.structured() {
+        Some(form) => form.write(&camel_case("envoy.admin.v3.BootstrapConfigDump", section)),
+        None => Ok(versions(dump)),
+    }
+}
+
+/// What istioctl prints above its tables.
+pub(super) fn versions(dump: &Dump) -> String {
+    let Some(section) = dump.sections("BootstrapConfigDump").next() else {
+        return String::new();
+    };
+    let node = &section["bootstrap"]["node"];
+    let build = &node["user_agent_build_version"]["version"];
+    let number = |field: &str| build[field].as_u64().unwrap_or_default();
+    let envoy = if build.is_object() {
+        format!(
+            "{}.{}.{}",
+            number("major_number"),
+            number("minor_number"),
+            number("patch")
+        )
+    } else {
+        node["user_agent_version"].as_str().unwrap_or("unknown").to_owned()
+    };
+    let meta = |key: &str| node["metadata"][key].as_str().unwrap_or("unknown").to_owned();
+    format!(
+        "Istio Version:       {}\nIstio Proxy Version: {}\nEnvoy Version:       {envoy}\n",
+        meta("ISTIO_VERSION"),
+        meta("ISTIO_PROXY_SHA"),
+    )
+}
