@@ -99,7 +99,7 @@ pub(crate) fn run(cli: Cli) -> Result<Done> {
     let cluster = &cli.cluster;
     runtime.block_on(async {
         match cli.command {
-            Command::Install(options) => install::run(&options, cluster).await.map(Done::from),
+            Command::Install(options) => install::run(&options, cluster).await,
             Command::Uninstall(options) => install::uninstall::run(&options, cluster).await.map(Done::from),
             Command::VerifyInstall(options) => install::verify::run(&options, cluster).await,
             Command::Precheck | Command::Experimental(Experimental::Precheck) => install::precheck::run(cluster).await,

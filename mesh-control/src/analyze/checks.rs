@@ -25,7 +25,7 @@ pub(super) fn run(store: &Store, whole: bool, say: &mut Say<'_>) {
         match object.as_ref() {
             AnyObject::Namespace(o) if whole => namespace(store, &o.object, say),
             AnyObject::Pod(o) if whole => pod(store, &o.object, say),
-            AnyObject::Service(o) => service(&o.object, say),
+            AnyObject::Service(o) => service(store, &o.object, say),
             AnyObject::VirtualService(o) => virtual_service(store, o, say),
             AnyObject::DestinationRule(o) if whole => destination_rule(store, o, say),
             AnyObject::Gateway(o) if whole => gateway(store, o, say),
@@ -90,10 +90,10 @@ fn pod(store: &Store, pod: &Pod, say: &mut Say<'_>) {
     say(NO_PROXY, &object_name("Pod", namespace, name), "", text);
 }
 
-fn service(service: &Service, say: &mut Say<'_>) {
+fn service(store: &Store, service: &Service, say: &mut Say<'_>) {
     let meta = &service.metadata;
     let namespace = meta.namespace.as_deref().unwrap_or_default();
-    if IGNORED_NAMESPACES.contains(&namespace) {
+    if is_system(store, namespace) {
         return;
     }
     let Some(spec) = &service.spec else { return };

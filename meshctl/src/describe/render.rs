@@ -198,7 +198,7 @@ fn authentication(store: &Store, workload: &Workload, out: &mut String) {
     out.push_str("Effective PeerAuthentication:\n");
     out.push_str(&format!("   Workload mTLS mode: {}\n", mtls.mode));
     for (port, of_port) in &mtls.ports {
-        out.push_str(&format!("   Port {port} mTLS mode: {}\n", of_port));
+        out.push_str(&format!("   Port {port} mTLS mode: {of_port}\n"));
     }
     let root = &store.mesh().root_namespace;
     let applied = |object: &&Object<PeerAuthentication>| {

@@ -65,8 +65,10 @@ impl Chart {
         }
         let file = self.path().join(PROFILES).join(format!("{name}.yaml"));
         let file = if name.contains('/') { PathBuf::from(name) } else { file };
-        let text = fs::read_to_string(&file)
-            .with_context(|| format!("there is no profile {name:?}; there are {}", profiles().join(", ")))?;
+        if !file.is_file() {
+            bail!("there is no profile {name:?}; there are {}", profiles().join(", "));
+        }
+        let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
         serde_saphyr::from_str(&text).with_context(|| format!("profile {name}"))
     }
 }

@@ -44,10 +44,20 @@ impl Helm {
             .await
     }
 
-    /// `helm template`.
-    pub(crate) async fn template(&self, release: &str, chart: &Path, values: &Path) -> Result<String> {
+    /// `helm template`, for a server of this version (`1.20.2`) if there is one.
+    pub(crate) async fn template(
+        &self,
+        release: &str,
+        chart: &Path,
+        values: &Path,
+        server: Option<&str>,
+    ) -> Result<String> {
         let (chart, values) = (chart.display().to_string(), values.display().to_string());
-        self.run(&["template", release, &chart, "--values", &values]).await
+        let mut command = vec!["template", release, &chart, "--values", &values];
+        if let Some(version) = server {
+            command.extend(["--kube-version", version]);
+        }
+        self.run(&command).await
     }
 
     /// `helm uninstall`.

@@ -21,6 +21,7 @@ use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, ClusterOptions};
+use crate::output::Done;
 use chart::Chart;
 use helm::Helm;
 use settings::Settings;
@@ -165,22 +166,27 @@ impl Plan {
         Ok(())
     }
 
-    /// The manifests as YAML.
-    pub(crate) async fn manifests(&self, helm: &Helm) -> Result<String> {
-        helm.template(&self.release, self.chart.path(), self.file.path()).await
+    /// The manifests as YAML, for a server of this version, or for one that is new.
+    pub(crate) async fn manifests(&self, helm: &Helm, server: Option<&str>) -> Result<String> {
+        helm.template(&self.release, self.chart.path(), self.file.path(), server)
+            .await
     }
 }
 
 /// Installs, and waits until everything runs. Progress goes to standard output at once.
-pub(crate) async fn run(options: &Options, at: &ClusterOptions) -> Result<String> {
+pub(crate) async fn run(options: &Options, at: &ClusterOptions) -> Result<Done> {
     let mut plan = options.what.plan()?;
     let helm = Helm::new(at);
     if options.dry_run {
-        return plan.manifests(&helm).await;
+        let version = match Cluster::connect(at).await {
+            Ok(cluster) => Some(server_version(&cluster).await?),
+            // What would be installed into a new one is worth something too.
+            Err(_) => None,
+        };
+        return Ok(plan.manifests(&helm, version.as_deref()).await?.into());
     }
     let cluster = Cluster::connect(at).await?;
-    let version = cluster.client.apiserver_version().await;
-    version.context("the API server does not answer")?;
+    server_version(&cluster).await?;
     if !options.yes {
         confirm(&format!(
             "This will install the Ferromesh {} profile \"{}\" into the cluster. Proceed? (y/N) ",
@@ -192,9 +198,19 @@ pub(crate) async fn run(options: &Options, at: &ClusterOptions) -> Result<String
     helm.install(&plan.release, plan.chart.path(), plan.file.path()).await?;
     progress::follow(&cluster, &plan.release, options.timeout).await?;
     if options.verify {
-        return Ok(verify::check(&cluster, &plan.manifests(&helm).await?).await?.text);
+        let mut releases = release::all(&cluster).await?;
+        releases.retain(|r| r.name == plan.release);
+        let manifests: String = releases.into_iter().map(|r| r.manifest).collect();
+        return verify::check(&cluster, &manifests).await;
     }
-    Ok(String::new())
+    Ok(String::new().into())
+}
+
+/// `1.20.2`, as Helm wants it.
+async fn server_version(cluster: &Cluster) -> Result<String> {
+    let info = cluster.client.apiserver_version().await;
+    let version = info.context("the API server does not answer")?.git_version;
+    Ok(version.trim_start_matches('v').to_owned())
 }
 
 /// Asks, where somebody can answer.
@@ -217,13 +233,24 @@ fn confirm(question: &str) -> Result<()> {
 #[derive(clap::Subcommand)]
 pub(crate) enum Manifest {
     /// Print what `install` would install
-    Generate(What),
+    Generate {
+        #[command(flatten)]
+        what: What,
+        /// For the version of this cluster's server, in place of one that is new
+        #[arg(long = "cluster-specific")]
+        cluster_specific: bool,
+    },
 }
 
 /// The manifests.
 pub(crate) async fn manifest(command: &Manifest, at: &ClusterOptions) -> Result<String> {
-    let Manifest::Generate(what) = command;
-    what.plan()?.manifests(&Helm::new(at)).await
+    let Manifest::Generate { what, cluster_specific } = command;
+    let version = if *cluster_specific {
+        Some(server_version(&Cluster::connect(at).await?).await?)
+    } else {
+        None
+    };
+    what.plan()?.manifests(&Helm::new(at), version.as_deref()).await
 }
 
 #[cfg(test)]

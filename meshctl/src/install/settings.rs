@@ -45,6 +45,9 @@ pub(crate) fn set(document: &mut Value, expression: &str) -> Result<()> {
 
 /// A value as YAML has it: `true`, `3`, `[a, b]`; what is no YAML is text.
 fn scalar(text: &str) -> Value {
+    if text.is_empty() {
+        return Value::String(String::new());
+    }
     match serde_saphyr::from_str(text) {
         Ok(value) => value,
         Err(_) => Value::String(text.to_owned()),

@@ -39,7 +39,8 @@ pub(crate) async fn run(options: &Options, at: &ClusterOptions) -> Result<Done> 
         }
         releases.iter().map(|r| format!("---\n{}\n", r.manifest)).collect()
     } else {
-        what.plan()?.manifests(&Helm::new(at)).await?
+        let version = super::server_version(&cluster).await?;
+        what.plan()?.manifests(&Helm::new(at), Some(&version)).await?
     };
     check(&cluster, &manifests).await
 }

@@ -62,6 +62,12 @@ pub(super) async fn run(
         // The proxy may be connected to another replica.
         if reply.status != http::StatusCode::NOT_FOUND {
             let value = reply.json().with_context(|| replica.name().to_owned())?;
+            if !value["configs"].is_array() {
+                bail!(
+                    "{} answers no configuration dump as Envoy has it: it is older than meshctl; upgrade it",
+                    replica.name()
+                );
+            }
             wanted = Some(Dump::of(value));
             break;
         }

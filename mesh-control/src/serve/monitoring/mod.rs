@@ -163,11 +163,11 @@ fn answer(pages: &Pages, request: &Request<Incoming>, peer: SocketAddr) -> Respo
         }
         "/debug/config_dump" => match connection(pages, request) {
             Ok(connection) => page(&dump::page(pages.model.json(), &connection)),
-            Err(refusal) => refusal,
+            Err(refusal) => text(StatusCode::NOT_FOUND, refusal),
         },
         "/debug/ndsz" => match connection(pages, request) {
             Ok(connection) => page(&dump::names(&connection)),
-            Err(refusal) => refusal,
+            Err(refusal) => text(StatusCode::NOT_FOUND, refusal),
         },
         "/debug/registryz" => page(&registry::services(&pages.model.present().store)),
         "/debug/endpointz" => page(&registry::endpoints(&pages.model.present().store)),
@@ -221,15 +221,15 @@ fn asked(request: &Request<Incoming>, key: &str) -> Option<String> {
 }
 
 /// The proxy of `proxyID`, by `POD.NAMESPACE` or by its whole node id.
-fn connection(pages: &Pages, request: &Request<Incoming>) -> Result<Arc<Connection>, Response<Full<Bytes>>> {
+/// Else says which there are.
+fn connection(pages: &Pages, request: &Request<Incoming>) -> Result<Arc<Connection>, String> {
     let wanted = asked(request, "proxyID").unwrap_or_default();
     let connections = pages.model.hub().connections();
     let is_it = |c: &&Arc<Connection>| short_id(c) == wanted || c.proxy.id.to_string() == wanted;
     connections.iter().find(is_it).cloned().ok_or_else(|| {
         let known: Vec<String> = connections.iter().map(|c| short_id(c)).collect();
         let known = known.join(", ");
-        let body = format!("no proxy {wanted:?} is connected; ?proxyID= one of: {known}\n");
-        text(StatusCode::NOT_FOUND, body)
+        format!("no proxy {wanted:?} is connected; ?proxyID= one of: {known}\n")
     })
 }
 

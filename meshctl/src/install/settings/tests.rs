@@ -23,11 +23,13 @@ fn paths_of_istioctl_become_values() {
         (
             &[
                 "meshConfig.accessLogFile=/dev/stdout",
+                "meshConfig.accessLogFormat=",
                 "hub=example.com/mesh",
                 "tag=1.20",
             ],
             "default",
-            json!({"meshConfig": {"accessLogFile": "/dev/stdout"}, "global": {"hub": "example.com/mesh", "tag": "1.20"}}),
+            json!({"meshConfig": {"accessLogFile": "/dev/stdout", "accessLogFormat": ""},
+                "global": {"hub": "example.com/mesh", "tag": "1.20"}}),
         ),
         (
             &[
