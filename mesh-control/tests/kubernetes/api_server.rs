@@ -132,7 +132,7 @@ impl ApiServer {
         let mut state = self.state.lock();
         let key = (plural.to_owned(), namespace.to_owned(), name.to_owned());
         let object = state.objects.remove(&key).expect("it is there");
-        self.tell(&mut state, plural, "DELETED", object);
+        self.tell(&mut state, plural, "DELETED", &object);
     }
 
     /// Takes an object away, and tells nobody: watches end, and whoever begins anew has missed it.
@@ -191,11 +191,11 @@ impl ApiServer {
         object["metadata"]["uid"] = format!("{}/{}/{}", key.0, key.1, key.2).into();
         object["metadata"]["resourceVersion"] = (state.version + 1).to_string().into();
         state.objects.insert(key, object.clone());
-        self.tell(state, &plural, kind, object.clone());
+        self.tell(state, &plural, kind, &object);
         object
     }
 
-    fn tell(&self, state: &mut State, plural: &str, kind: &str, object: Value) {
+    fn tell(&self, state: &mut State, plural: &str, kind: &str, object: &Value) {
         state.version += 1;
         let event = json!({"type": kind, "object": object});
         state.events.push((state.version, plural.to_owned(), event));

@@ -10,15 +10,15 @@ use tonic::{Code, Request};
 use crate::api_server::ApiServer;
 use crate::webhooks::on_a_cluster;
 
-fn namespace(name: &str, labels: Value) -> Value {
+fn namespace(name: &str, labels: &Value) -> Value {
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
 }
 
 #[tokio::test]
 async fn replicas_share_one_ca_and_one_of_them_writes() {
     let server = ApiServer::start().await;
-    server.put(namespace("shop", json!({"mesh": "yes"})));
-    server.put(namespace("other", json!({})));
+    server.put(namespace("shop", &json!({"mesh": "yes"})));
+    server.put(namespace("other", &json!({})));
     server.put(
         json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
         "metadata": {"name": "istiod-clusterrole-istio-system"}, "rules": []}),
@@ -66,7 +66,7 @@ async fn replicas_share_one_ca_and_one_of_them_writes() {
         server.get("configmaps", "other", "istio-ca-root-cert").is_none(),
         "it is not read"
     );
-    server.put(namespace("late", json!({"mesh": "yes"})));
+    server.put(namespace("late", &json!({"mesh": "yes"})));
     server
         .until("configmaps", "late", "istio-ca-root-cert", |m| m["data"].is_object())
         .await;
@@ -89,7 +89,7 @@ async fn replicas_share_one_ca_and_one_of_them_writes() {
             !now.is_empty() && now != holder
         })
         .await;
-    server.put(namespace("later", json!({"mesh": "yes"})));
+    server.put(namespace("later", &json!({"mesh": "yes"})));
     server
         .until("configmaps", "later", "istio-ca-root-cert", |m| m["data"].is_object())
         .await;

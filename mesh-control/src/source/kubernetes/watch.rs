@@ -154,7 +154,7 @@ impl Watch {
                     false
                 }
                 Ok(Event::InitApply(object)) => {
-                    let (name, changed) = self.apply(&resource, object);
+                    let (name, changed) = self.apply(&resource, &object);
                     seen.insert(name);
                     changed
                 }
@@ -165,7 +165,7 @@ impl Watch {
                     self.listed.send_replace(true);
                     changed
                 }
-                Ok(Event::Apply(object)) => self.apply(&resource, object).1,
+                Ok(Event::Apply(object)) => self.apply(&resource, &object).1,
                 Ok(Event::Delete(object)) => match serde_json::to_value(&object) {
                     Ok(value) => self.cache.lock().delete(kind, &value),
                     Err(_) => false,
@@ -181,10 +181,10 @@ impl Watch {
         }
     }
 
-    fn apply(&self, resource: &ApiResource, object: DynamicObject) -> (String, bool) {
+    fn apply(&self, resource: &ApiResource, object: &DynamicObject) -> (String, bool) {
         let kind = self.scope.kind;
         // It came from JSON, with text as keys: it goes back to JSON.
-        let mut value = serde_json::to_value(&object).unwrap_or_default();
+        let mut value = serde_json::to_value(object).unwrap_or_default();
         let status = adapt(kind, &resource.version, &mut value);
         // Objects in a list do not say what they are.
         let api_version = match kind.info().group {
