@@ -116,6 +116,16 @@ impl Earlier {
                         .is_some_and(|i| i.is_empty() || i == "auto")
                 {
                     fields.shift_remove("image");
+                    // Kubernetes makes that of an image without a tag; the template's image has one.
+                    if fields.get("imagePullPolicy").is_some_and(|p| p == "Always") {
+                        fields.shift_remove("imagePullPolicy");
+                        let policy = find(template, field, name).and_then(|c| c.get("imagePullPolicy"));
+                        let list = existing_list(merged, field).into_iter().flatten();
+                        let merged = list.filter(|c| pod::name(c) == name && policy.is_none());
+                        for fields in merged.filter_map(Value::as_object_mut) {
+                            fields.shift_remove("imagePullPolicy");
+                        }
+                    }
                 }
                 merge(merged, &json!({"spec": {field: [over]}}))?;
                 list.push(user.clone());

@@ -415,3 +415,21 @@ fn texts_keep_what_is_not_injected() {
         Err("document at line 1: Deployment \"d\": spec.template is missing".to_owned())
     );
 }
+
+#[test]
+fn always_that_kubernetes_made_of_image_auto_does_not_count() {
+    let pod = |image: &str, policy: &str| {
+        json!({"metadata": {"annotations": {"inject.istio.io/templates": "gateway"}}, "spec": {"containers": [
+            {"name": "istio-proxy", "image": image, "imagePullPolicy": policy}]}})
+    };
+    let policy = |pod: &Value| {
+        let (pod, _) = injected(false, pod);
+        // The next injection finds the same.
+        let again = injected(false, &pod).0;
+        assert_eq!(again["spec"]["containers"][0], pod["spec"]["containers"][0]);
+        pod["spec"]["containers"][0]["imagePullPolicy"].clone()
+    };
+    assert_eq!(policy(&pod("auto", "Always")), Value::Null);
+    assert_eq!(policy(&pod("auto", "Never")), "Never");
+    assert_eq!(policy(&pod("mine:1", "Always")), "Always");
+}

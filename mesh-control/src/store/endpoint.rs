@@ -199,6 +199,9 @@ fn of_slices(service: &Service, slices: &[&EndpointSlice], workloads: &Workloads
                     .as_ref()
                     .filter(|r| r.kind.as_deref() == Some("Pod"))
                     .and_then(|r| workloads.pod(&service.namespace, r.name.as_deref()?));
+                if pod.is_some_and(|p| p.going) && !service.publish_not_ready {
+                    continue;
+                }
                 for address in &endpoint.addresses {
                     let workload = pod.or_else(|| workloads.by_address(address)).cloned();
                     endpoints.entry(port.number).or_default().push(Endpoint {

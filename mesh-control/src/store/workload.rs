@@ -24,6 +24,8 @@ pub struct Workload {
     pub owner: String,
     /// Takes traffic.
     pub ready: bool,
+    /// Marked for deletion: it leaves before its EndpointSlice says so.
+    pub going: bool,
     /// `region/zone/subzone`, or empty.
     pub locality: String,
     /// Named ports.
@@ -68,6 +70,7 @@ impl Workload {
             service_account: account(spec.and_then(|s| s.service_account_name.as_deref())),
             owner: owner(pod),
             ready: is_ready(pod),
+            going: meta.deletion_timestamp.is_some(),
             locality: locality(&labels, node),
             ports,
             weight: 1,
@@ -105,6 +108,7 @@ impl Workload {
             service_account: spec.service_account.clone(),
             owner: name.to_owned(),
             ready: true,
+            going: false,
             locality: spec.locality.clone(),
             ports,
             weight: spec.weight.max(1),
