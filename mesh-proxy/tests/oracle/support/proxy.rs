@@ -182,7 +182,8 @@ impl Proxy {
             || {
                 let ended = proxy.child.try_wait().ok().flatten();
                 assert!(ended.is_none(), "{name} has ended ({ended:?}): {}", said());
-                TcpStream::connect(proxy.front).is_ok()
+                // A port on which nobody listens yet may be connected with itself.
+                TcpStream::connect(proxy.front).is_ok_and(|s| s.local_addr().ok() != s.peer_addr().ok())
             },
             || format!("{name} does not listen: {}", said()),
         );
