@@ -51,7 +51,7 @@ pub(super) fn week1(turn: &Turn<'_>) -> Result<()> {
     }
     let gateway = gateway(turn, &lab)?;
     chaos_and_retries(&lab, &gateway)?;
-    canary(&lab, &outside)
+    canary(&lab)
 }
 
 /// The Gateway and its NodePort; the answer is where it listens.
@@ -131,7 +131,7 @@ fn blowup(lab: &Space, active: bool) -> Result<()> {
 }
 
 /// A second version for those who ask by a header, then all on the first.
-fn canary(lab: &Space, outside: &Space) -> Result<()> {
+fn canary(lab: &Space) -> Result<()> {
     for file in [
         "services/catalog-deployment-v2.yaml",
         "ch2/catalog-destinationrule.yaml",
@@ -140,11 +140,13 @@ fn canary(lab: &Space, outside: &Space) -> Result<()> {
         lab.apply_lab(file)?;
     }
     lab.rolled_out("deploy/catalog-v2")?;
-    let webapp = "http://webapp.istioinaction/api/catalog";
+    lab.client("inside")?;
     let second = |args: &[&str]| -> Result<usize> {
         let mut second = 0;
         for _ in 0..20 {
-            let answer = outside.curl("netshoot", &[args, &[webapp]].concat())?.with(200)?;
+            let answer = lab
+                .curl("inside", &[args, &["http://catalog/items/1"]].concat())?
+                .with(200)?;
             second += usize::from(answer.body.contains("imageUrl"));
         }
         Ok(second)
@@ -156,7 +158,7 @@ fn canary(lab: &Space, outside: &Space) -> Result<()> {
     })?;
     lab.apply_lab("ch2/catalog-virtualservice-dark-v2.yaml")?;
     until("those with the header on the second version", || {
-        let (with, without) = (second(&["-H", "x-istio-cohort: internal"])?, second(&[])?);
+        let (with, without) = (second(&["-H", "x-dark-launch: v2"])?, second(&[])?);
         ensure!(
             (with, without) == (20, 0),
             "with the header {with} of 20, without {without}"
