@@ -39,7 +39,7 @@ pub(super) fn collect(world: &World, scenario: &str, folder: &Path, error: &str)
         for pod in names(&pods) {
             write(
                 &format!("{pod}.log"),
-                kubectl.run(&["logs", &pod, "--all-containers", "--prefix", "--tail=2000"]),
+                kubectl.run(&["logs", &pod, "--all-containers", "--prefix", "--tail=20000"]),
             )?;
             let dump = ["curl", "-s", "-m", "5", "localhost:15000/config_dump"];
             if let Ok(dump) = kubectl.exec(&pod, "istio-proxy", &dump) {

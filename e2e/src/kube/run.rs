@@ -96,35 +96,15 @@ pub fn run(options: &Options) -> Result<()> {
         image: options.image.clone(),
     };
     let (alone, together): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|s| s.alone);
-    let mut outcomes = side_by_side(&world, options, &together);
-    outcomes.extend(side_by_side(
-        &world,
-        &Options {
-            parallel: 1,
-            ..options.like()
-        },
-        &alone,
-    ));
+    let mut outcomes = side_by_side(&world, options, &together, options.parallel);
+    outcomes.extend(side_by_side(&world, options, &alone, 1));
     table(&outcomes, options)
 }
 
-impl Options {
-    fn like(&self) -> Options {
-        Options {
-            filter: None,
-            kubeconfig: self.kubeconfig.clone(),
-            system: self.system.clone(),
-            image: self.image.clone(),
-            out: self.out.clone(),
-            ..*self
-        }
-    }
-}
-
-fn side_by_side(world: &World, options: &Options, scenarios: &[&'static Scenario]) -> Vec<Outcome> {
+fn side_by_side(world: &World, options: &Options, scenarios: &[&'static Scenario], parallel: usize) -> Vec<Outcome> {
     let (next, outcomes) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
-        for _ in 0..options.parallel.clamp(1, 16).min(scenarios.len()) {
+        for _ in 0..parallel.clamp(1, 16).min(scenarios.len()) {
             scope.spawn(|| {
                 while let Some(scenario) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let outcome = one(world, options, scenario);

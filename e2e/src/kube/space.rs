@@ -41,8 +41,7 @@ impl Turn<'_> {
     /// A new namespace of this name.
     pub(super) fn space_named(&self, name: &str, mesh: Mesh) -> Result<Space> {
         let kubectl = self.world.kubectl.within(name);
-        // Of a run that was interrupted.
-        let _ = kubectl.run(&["delete", "namespace", name, "--ignore-not-found", "--timeout=90s"])?;
+        self.remove_old(&kubectl, name)?;
         kubectl.run(&["create", "namespace", name])?;
         kubectl.run(&["label", "namespace", name, &format!("{LABEL}={}", self.name)])?;
         if mesh == Mesh::Inside {
@@ -53,6 +52,20 @@ impl Turn<'_> {
             name: name.to_owned(),
             image: self.world.image.clone(),
         })
+    }
+
+    /// Deletes a namespace that an interrupted run has left; one of somebody else stays.
+    fn remove_old(&self, kubectl: &Kubectl, name: &str) -> Result<()> {
+        let there = kubectl.run(&["get", "namespace", name, "--ignore-not-found", "-o", "name"])?;
+        if there.is_empty() {
+            return Ok(());
+        }
+        ensure!(
+            kubectl.get(&["namespace", name])?["metadata"]["labels"][LABEL] == self.name,
+            "namespace {name} is there and was not made by this scenario (no label {LABEL}={}); delete it, or take another cluster",
+            self.name
+        );
+        kubectl.run(&["delete", "namespace", name, "--timeout=90s"]).map(drop)
     }
 
     /// Deletes the scenario's namespaces, and waits until they are gone.

@@ -33,7 +33,6 @@ pub(super) fn webhook_away(turn: &Turn<'_>) -> Result<()> {
         turn.space("outside", Mesh::Outside)?,
     );
     let system = turn.system();
-    system.run(&["delete", "hpa", "istiod", "--ignore-not-found"])?;
     let replicas = system.run(&["get", "deploy", "istiod", "-o", "jsonpath={.spec.replicas}"])?;
     system.run(&["scale", "deploy/istiod", "--replicas=0"])?;
     let checked = (|| {

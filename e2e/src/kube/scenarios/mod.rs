@@ -9,13 +9,13 @@ mod rollout;
 mod security;
 mod workloads;
 
-use super::run::Scenario;
+use anyhow::Result;
 
-const fn shared(
-    name: &'static str,
-    shows: &'static str,
-    run: fn(&super::run::Turn<'_>) -> anyhow::Result<()>,
-) -> Scenario {
+use super::run::{Scenario, Turn};
+
+type Run = fn(&Turn<'_>) -> Result<()>;
+
+const fn shared(name: &'static str, shows: &'static str, run: Run) -> Scenario {
     Scenario {
         name,
         shows,
@@ -25,16 +25,10 @@ const fn shared(
 }
 
 /// Changes what others stand on.
-const fn alone(
-    name: &'static str,
-    shows: &'static str,
-    run: fn(&super::run::Turn<'_>) -> anyhow::Result<()>,
-) -> Scenario {
+const fn alone(name: &'static str, shows: &'static str, run: Run) -> Scenario {
     Scenario {
-        name,
-        shows,
         alone: true,
-        run,
+        ..shared(name, shows, run)
     }
 }
 

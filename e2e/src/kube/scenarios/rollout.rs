@@ -36,8 +36,8 @@ pub(super) fn both_sides(turn: &Turn<'_>) -> Result<()> {
 /// Calls by HTTP/1.1 and HTTP/2 for so many seconds at least, and as long as the change takes; none may fail.
 pub(super) fn no_failure_while(space: &Space, seconds: u32, change: impl FnOnce() -> Result<()>) -> Result<()> {
     let mut clients = Vec::new();
-    for protocol in ["", "--http2"] {
-        let line = format!("http://front/ --rate 50 --concurrency 32 --duration {seconds}s {protocol}");
+    for (protocol, flag) in [("HTTP/1.1", ""), ("HTTP/2", "--http2")] {
+        let line = format!("http://front/ --rate 50 --concurrency 32 --duration {seconds}s {flag}");
         clients.push((protocol, space.load_beside("client", &line)?));
     }
     let changed = change();
