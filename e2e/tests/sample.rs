@@ -138,6 +138,41 @@ fn the_chain_of_calls_is_reported() {
 }
 
 #[test]
+fn grpc_load_goes_along_the_chain_and_tells_failures() {
+    let image = "nicholasjackson/fake-service:v0.17.0";
+    let backend = start(image, &[]);
+    let upstream = format!("grpc://127.0.0.1:{}", backend.port);
+    let web = start(image, &[("UPSTREAM_URIS", &upstream)]);
+    let load = |of: &Running| client(&["load", "--grpc", &url(of, ""), "--requests", "20"]);
+    let report = load(&web);
+    assert_eq!(
+        (&report["ok"], &report["by_grpc_status"]["0"]),
+        (&20.into(), &20.into()),
+        "{report}"
+    );
+    drop(backend);
+    let report = load(&web);
+    assert_eq!((&report["ok"], &report["sent"]), (&0.into(), &20.into()), "{report}");
+    let told = report["failures"].as_array().expect("failures");
+    assert_eq!(told.len(), 20);
+    let answer = told[0]["answer"].as_str().unwrap_or_default();
+    assert!(
+        answer.contains(&format!(
+            "127.0.0.1:{}",
+            upstream.rsplit(':').next().unwrap_or_default()
+        )),
+        "{answer}"
+    );
+    // Nothing is written to it: it ends with its input.
+    let report = client(&["load", &url(&web, ""), "--until-eof", "--rate", "100"]);
+    assert_eq!(
+        (&report["errors"], &report["sent"]),
+        (&serde_json::json!({}), &report["ok"]),
+        "{report}"
+    );
+}
+
+#[test]
 fn catalog_and_webapp_of_the_labs() {
     let v1 = start("istioinaction/catalog:latest", &[]);
     let v2 = start("istioinaction/catalog:latest", &[("SHOW_IMAGE", "true")]);

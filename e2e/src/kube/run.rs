@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use parking_lot::Mutex;
 
+use super::helm::Helm;
 use super::kubectl::Kubectl;
 use super::{evidence, scenarios};
 
@@ -30,9 +31,27 @@ pub struct Options {
     /// Scenarios at a time, of those that can share the cluster
     #[arg(long, default_value_t = 2)]
     pub parallel: usize,
+    /// Times that each side is restarted under load
+    #[arg(long, env = "E2E_RESTARTS", default_value_t = 3)]
+    pub restarts: u32,
+    /// Requests a second under which restarts are done, of all clients together
+    #[arg(long, env = "E2E_RATE", default_value_t = 150)]
+    pub rate: u32,
     /// Leave the namespaces of failed scenarios as they are
     #[arg(long)]
     pub keep: bool,
+    /// A program that takes Helm's commands: for scenarios that change the release
+    #[arg(long, value_name = "PROGRAM", requires = "charts")]
+    pub helm: Option<PathBuf>,
+    /// Folder of the charts that the mesh was installed from
+    #[arg(long, value_name = "FOLDER")]
+    pub charts: Option<PathBuf>,
+    /// A Python that has what charts/tools/requirements.txt names
+    #[arg(long, value_name = "PROGRAM", requires = "charts")]
+    pub python: Option<PathBuf>,
+    /// Uninstall the release at the end, whatever the filter, and look at what is left
+    #[arg(long, requires = "helm")]
+    pub uninstall: bool,
     /// Print the names and what each shows, and end
     #[arg(long)]
     pub list: bool,
@@ -47,6 +66,42 @@ pub struct World {
     pub system: String,
     /// The sample application.
     pub image: String,
+    /// Times that each side is restarted under load.
+    pub restarts: u32,
+    /// Requests a second of a load, of all clients together.
+    pub rate: u32,
+    /// For scenarios that change the release.
+    pub helm: Option<Helm>,
+    /// A Python for the charts' tools, and the folder of the charts.
+    pub python: Option<(PathBuf, PathBuf)>,
+    /// Whether the release may be uninstalled.
+    pub uninstall: bool,
+}
+
+/// What a scenario cannot do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Nothing but the mesh.
+    Mesh,
+    /// Helm, to change the release.
+    Helm,
+    /// Python, to render the charts over their matrix.
+    Python,
+    /// A release that nobody needs any more.
+    Uninstall,
+}
+
+impl World {
+    /// Why a scenario with this need is left out.
+    fn lacks(&self, need: Need) -> Option<&'static str> {
+        let (there, why) = match need {
+            Need::Mesh => (true, ""),
+            Need::Helm => (self.helm.is_some(), "needs --helm and --charts"),
+            Need::Python => (self.python.is_some(), "needs --python and --charts"),
+            Need::Uninstall => (self.uninstall && self.helm.is_some(), "the release stays without --uninstall"),
+        };
+        (!there).then_some(why)
+    }
 }
 
 /// What a scenario is.
@@ -56,6 +111,7 @@ pub(super) struct Scenario {
     pub(super) shows: &'static str,
     /// Whether it changes what others stand on, and so runs when they are done.
     pub(super) alone: bool,
+    pub(super) need: Need,
     pub(super) run: fn(&Turn<'_>) -> Result<()>,
 }
 
@@ -65,10 +121,26 @@ pub(super) struct Turn<'a> {
     pub(super) name: &'static str,
 }
 
+impl Turn<'_> {
+    /// For scenarios that need it.
+    pub(super) fn helm(&self) -> Result<&Helm> {
+        self.world
+            .helm
+            .as_ref()
+            .context("no --helm, and this scenario does not say that it needs it")
+    }
+}
+
 struct Outcome {
     scenario: &'static Scenario,
     took: Duration,
-    error: Option<String>,
+    ended: Ended,
+}
+
+enum Ended {
+    Passed,
+    Skipped(&'static str),
+    Failed { error: String, folder: PathBuf },
 }
 
 /// Runs the scenarios that are asked for; the table goes to standard output.
@@ -78,7 +150,10 @@ struct Outcome {
 pub fn run(options: &Options) -> Result<()> {
     let chosen: Vec<&Scenario> = scenarios::ALL
         .iter()
-        .filter(|s| options.filter.as_ref().is_none_or(|f| s.name.contains(f.as_str())))
+        .filter(|s| {
+            let named = options.filter.as_ref().is_none_or(|f| s.name.contains(f.as_str()));
+            named || options.uninstall && s.need == Need::Uninstall
+        })
         .collect();
     if chosen.is_empty() {
         let names: Vec<_> = scenarios::ALL.iter().map(|s| s.name).collect();
@@ -90,10 +165,19 @@ pub fn run(options: &Options) -> Result<()> {
         }
         return Ok(());
     }
+    let charts = || options.charts.clone().unwrap_or_default();
     let world = World {
         kubectl: Kubectl::new(options.kubeconfig.clone()),
         system: options.system.clone(),
         image: options.image.clone(),
+        restarts: options.restarts,
+        rate: options.rate,
+        helm: options
+            .helm
+            .clone()
+            .map(|program| Helm::new(program, charts(), options.kubeconfig.clone(), &options.system)),
+        python: options.python.clone().map(|program| (program, charts())),
+        uninstall: options.uninstall,
     };
     let (alone, together): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|s| s.alone);
     let mut outcomes = side_by_side(&world, options, &together, options.parallel);
@@ -117,6 +201,14 @@ fn side_by_side(world: &World, options: &Options, scenarios: &[&'static Scenario
 }
 
 fn one(world: &World, options: &Options, scenario: &'static Scenario) -> Outcome {
+    if let Some(why) = world.lacks(scenario.need) {
+        println!("  – {}: skipped, {why}", scenario.name);
+        return Outcome {
+            scenario,
+            took: Duration::ZERO,
+            ended: Ended::Skipped(why),
+        };
+    }
     let (turn, start) = (
         Turn {
             world,
@@ -126,34 +218,58 @@ fn one(world: &World, options: &Options, scenario: &'static Scenario) -> Outcome
     );
     let result = (scenario.run)(&turn);
     let took = start.elapsed();
-    let error = result.err().map(|error| {
-        let folder = options.out.join(scenario.name);
-        let text = format!("{error:#}");
-        let kept = match evidence::collect(world, scenario.name, &folder, &text) {
-            Ok(()) => format!("logs and dumps: {}", folder.display()),
-            Err(error) => format!("logs and dumps could not be kept: {error:#}"),
-        };
-        format!("{text}\n{kept}")
-    });
-    if error.is_none() || !options.keep {
+    let ended = match result {
+        Ok(()) => Ended::Passed,
+        Err(error) => {
+            let (folder, error) = (options.out.join(scenario.name), format!("{error:#}"));
+            let kept = match evidence::collect(world, scenario.name, &folder, &error) {
+                Ok(()) => format!("logs and dumps: {}", folder.display()),
+                Err(error) => format!("logs and dumps could not be kept: {error:#}"),
+            };
+            let error = format!("{error}\n{kept}");
+            Ended::Failed { error, folder }
+        }
+    };
+    if matches!(ended, Ended::Passed) || !options.keep {
         turn.clear();
     }
-    match &error {
-        None => println!("  ✔ {} ({:.0} s)", scenario.name, took.as_secs_f64()),
-        Some(error) => println!("  ✘ {} ({:.0} s)\n{error}", scenario.name, took.as_secs_f64()),
+    let (name, seconds) = (scenario.name, took.as_secs_f64());
+    match &ended {
+        Ended::Failed { error, .. } => println!("  ✘ {name} ({seconds:.0} s)\n{error}"),
+        _ => println!("  ✔ {name} ({seconds:.0} s)"),
     }
-    Outcome { scenario, took, error }
+    Outcome { scenario, took, ended }
 }
 
 fn table(outcomes: &[Outcome], options: &Options) -> Result<()> {
-    println!("\n{:<6} {:>7}  {:<32} SHOWS", "", "SECONDS", "SCENARIO");
-    for outcome in outcomes {
-        let word = if outcome.error.is_none() { "pass" } else { "FAIL" };
-        let (name, shows) = (outcome.scenario.name, outcome.scenario.shows);
-        println!("{word:<6} {:>7.1}  {name:<32} {shows}", outcome.took.as_secs_f64());
+    // Whoever reads a log of CI can see nothing else: what explains a failure comes before the table, which stays last.
+    if std::env::var_os("CI").is_some() {
+        for outcome in outcomes {
+            if let Ended::Failed { error, folder } = &outcome.ended {
+                println!("\n── {}\n{error}\n{}", outcome.scenario.name, evidence::short(folder));
+            }
+        }
     }
-    let failed = outcomes.iter().filter(|o| o.error.is_some()).count();
-    println!("\n{} of {} passed", outcomes.len() - failed, outcomes.len());
+    println!("\n{:<6} {:>7}  {:<32} SHOWS", "", "SECONDS", "SCENARIO");
+    let (mut passed, mut skipped) = (0, 0);
+    for outcome in outcomes {
+        let (name, shows) = (outcome.scenario.name, outcome.scenario.shows);
+        let (word, remark) = match outcome.ended {
+            Ended::Passed => ("pass", String::new()),
+            Ended::Skipped(why) => ("skip", format!(" ({why})")),
+            Ended::Failed { .. } => ("FAIL", String::new()),
+        };
+        passed += usize::from(word == "pass");
+        skipped += usize::from(word == "skip");
+        println!("{word:<6} {:>7.1}  {name:<32} {shows}{remark}", outcome.took.as_secs_f64());
+    }
+    let failed = outcomes.len() - passed - skipped;
+    let left_out = if skipped > 0 {
+        format!(", {skipped} skipped")
+    } else {
+        String::new()
+    };
+    println!("\n{passed} of {} passed{left_out}", outcomes.len());
     if failed > 0 {
         bail!("{failed} failed; what explains it is in {}", options.out.display());
     }

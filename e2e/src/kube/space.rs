@@ -1,7 +1,7 @@
 //! A namespace of a scenario, and what scenarios do in it.
 
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -124,7 +124,8 @@ impl Space {
             .map(drop)
     }
 
-    /// A Deployment of the sample application that plays fake-service on port 8080, with a Service on port 80.
+    /// A Deployment of the sample application that plays fake-service, with a Service: HTTP on port 80, HTTP/2 on 8081, and
+    /// gRPC on 8082.
     pub(super) fn service(&self, name: &str, replicas: u32, environment: &[(&str, &str)]) -> Result<()> {
         self.apply(&deployment(name, replicas, environment))?;
         self.rolled_out(&format!("deploy/{name}"))
@@ -138,16 +139,19 @@ impl Space {
 
     /// The load client in a pod, to its end.
     pub(super) fn load(&self, pod: &str, line: &str) -> Result<Report> {
-        report(self.load_beside(pod, line)?)
+        report(self.kubectl.exec_beside(pod, "app", &load_words(line))?)
     }
 
-    /// The load client in a pod, beside the scenario; [`report`] waits for its end.
+    /// The load client in a pod, beside the scenario, until [`report`] asks for what came of it.
     pub(super) fn load_beside(&self, pod: &str, line: &str) -> Result<Child> {
-        let words: Vec<&str> = ["e2e-sample", "client", "load"]
-            .into_iter()
-            .chain(line.split_whitespace())
-            .collect();
-        self.kubectl.exec_beside(pod, "app", &words)
+        let program = [&load_words(line)[..], &["--until-eof"]].concat();
+        self.kubectl
+            .command(&[&["exec", "-i", pod, "-c", "app", "--"], &program[..]].concat())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot start kubectl")
     }
 
     /// Names of the containers of the pods with a label, one list a pod: init containers, then the others.
@@ -164,7 +168,12 @@ impl Space {
     }
 }
 
-/// What the load client reports.
+fn load_words(line: &str) -> Vec<&str> {
+    let client = ["e2e-sample", "client", "load"].into_iter();
+    client.chain(line.split_whitespace()).collect()
+}
+
+/// What the load client reports; its standard input ends, and with it a load that goes on beside the scenario.
 pub(super) fn report(client: Child) -> Result<Report> {
     let said = join(client)?;
     serde_json::from_str(&said).with_context(|| said)
@@ -174,14 +183,14 @@ pub(super) fn report(client: Child) -> Result<Report> {
 pub(super) fn deployment(name: &str, replicas: u32, environment: &[(&str, &str)]) -> String {
     let mut text = format!(
         "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec:\n  selector: {{app: {name}}}\n  \
-         ports: [{{name: http, port: 80, targetPort: 8080}}]\n---\n\
+         ports: [{{name: http, port: 80, targetPort: 8080}}, {{name: http2, port: 8081}}, {{name: grpc, port: 8082}}]\n---\n\
          apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: {name}}}\nspec:\n  replicas: {replicas}\n  \
          selector: {{matchLabels: {{app: {name}}}}}\n  template:\n    metadata: {{labels: {{app: {name}, version: v1}}}}\n    \
          spec:\n      terminationGracePeriodSeconds: 10\n      containers:\n      - name: app\n        image: IMAGE\n        \
          ports: [{{containerPort: 8080}}]\n        \
          readinessProbe: {{httpGet: {{path: /health, port: 8080}}, periodSeconds: 1}}\n        env:\n        \
          - {{name: SAMPLE_IMAGE, value: \"nicholasjackson/fake-service:v0.17.0\"}}\n        \
-         - {{name: LISTEN_ADDR, value: \"0.0.0.0:8080\"}}\n        - {{name: NAME, value: {name}}}\n"
+         - {{name: LISTEN_ADDR, value: \"0.0.0.0:8080,0.0.0.0:8081,0.0.0.0:8082\"}}\n        - {{name: NAME, value: {name}}}\n"
     );
     for (name, value) in environment {
         text += &format!("        - {{name: {name}, value: {value:?}}}\n");

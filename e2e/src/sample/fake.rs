@@ -13,15 +13,20 @@ use tokio::time::Instant;
 use tonic::body::Body;
 
 use super::env::{Env, duration, show_duration};
+use super::grpc_client::Echo;
 use super::image::CallsForm;
 use super::upstream::{Options, Upstream};
 use super::{server, trace};
+
+/// Upstreams that are called by gRPC.
+const GRPC: &str = "grpc://";
 
 /// The service.
 pub struct FakeService {
     name: String,
     message: String,
     upstreams: Vec<String>,
+    grpc_upstreams: Vec<Echo>,
     workers: usize,
     client: Upstream,
     timing: Timing,
@@ -146,20 +151,36 @@ impl FakeService {
         let timeout = env
             .get("HTTP_CLIENT_REQUEST_TIMEOUT")
             .map_or(Some(Duration::from_secs(30)), duration);
+        let options = Options {
+            keep_alive: env.flag("HTTP_CLIENT_KEEP_ALIVES")?,
+            http2: false,
+            timeout: timeout.context("HTTP_CLIENT_REQUEST_TIMEOUT: expected a duration such as 30s")?,
+        };
+        let uris = env.list("UPSTREAM_URIS");
+        let (grpc, http): (Vec<_>, Vec<_>) = uris.into_iter().partition(|uri| uri.starts_with(GRPC));
+        let echo = |uri: &String| -> Result<Echo> {
+            let target = uri.replacen(GRPC, "http://", 1).parse();
+            Ok(Echo::new(
+                target.with_context(|| format!("UPSTREAM_URIS: {uri}"))?,
+                options,
+            ))
+        };
         Ok(FakeService {
             name: env.text("NAME", "Service"),
             message: env.text("MESSAGE", "Hello World"),
-            upstreams: env.list("UPSTREAM_URIS"),
+            upstreams: http,
+            grpc_upstreams: grpc.iter().map(echo).collect::<Result<_>>()?,
             workers: env.number("UPSTREAM_WORKERS", 1)?,
-            client: Upstream::new(Options {
-                keep_alive: env.flag("HTTP_CLIENT_KEEP_ALIVES")?,
-                http2: false,
-                timeout: timeout.context("HTTP_CLIENT_REQUEST_TIMEOUT: expected a duration such as 30s")?,
-            }),
+            client: Upstream::new(options),
             timing: Timing::from_env(env)?,
             faults: Faults::from_env(env)?,
             calls,
         })
+    }
+
+    /// Called for gRPC requests, as the others are for HTTP requests.
+    pub fn grpc_upstreams(&self) -> &[Echo] {
+        &self.grpc_upstreams
     }
 
     /// Answers a request.

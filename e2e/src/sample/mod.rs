@@ -17,6 +17,7 @@ pub mod client;
 pub mod env;
 pub mod fake;
 pub mod grpc;
+pub mod grpc_client;
 pub mod httpbin;
 pub mod image;
 pub mod server;
@@ -71,8 +72,12 @@ pub async fn run(image: &str, arguments: &[String], env: &Env) -> Result<()> {
         handler,
         requests: std::sync::atomic::AtomicU64::default(),
     });
+    // More than one address, by commas: a mesh tells protocols by ports.
+    let addresses = address
+        .split(',')
+        .map(|address| server::serve(address.trim(), Arc::clone(&app)));
     tokio::select! {
-        served = server::serve(&address, app) => served,
+        served = futures_util::future::try_join_all(addresses) => served.map(drop),
         ended = wait_for_end() => ended,
     }
 }

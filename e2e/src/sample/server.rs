@@ -91,7 +91,11 @@ async fn connection(stream: TcpStream, peer: SocketAddr, app: Arc<App>) {
 async fn answer(app: &App, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut response = if grpc::is_grpc(&request) {
-        grpc::handle(request).await
+        let upstreams = match &app.handler {
+            Handler::Fake(service) => service.grpc_upstreams(),
+            _ => &[],
+        };
+        grpc::handle(request, upstreams).await
     } else if path == "/ws" && websocket::is_upgrade(&request) {
         websocket::upgrade(request)
     } else if matches!(path.as_str(), "/health" | "/ready" | "/healthz") {

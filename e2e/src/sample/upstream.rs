@@ -42,22 +42,30 @@ pub struct Options {
     pub timeout: Duration,
 }
 
+/// Connections as they are asked for, of whatever body.
+pub(super) fn http_client<B>(options: Options) -> Client<HttpConnector, B>
+where
+    B: http_body::Body<Data: Send> + Send,
+{
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(options.timeout));
+    let mut builder = Client::builder(TokioExecutor::new());
+    builder.pool_timer(TokioTimer::new()).timer(TokioTimer::new());
+    builder
+        .pool_idle_timeout(Duration::from_secs(30))
+        .http2_only(options.http2);
+    if !options.keep_alive {
+        builder.pool_max_idle_per_host(0);
+    }
+    builder.build(connector)
+}
+
 impl Upstream {
     /// A client.
     pub fn new(options: Options) -> Upstream {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(options.timeout));
-        let mut builder = Client::builder(TokioExecutor::new());
-        builder.pool_timer(TokioTimer::new()).timer(TokioTimer::new());
-        builder
-            .pool_idle_timeout(Duration::from_secs(30))
-            .http2_only(options.http2);
-        if !options.keep_alive {
-            builder.pool_max_idle_per_host(0);
-        }
         Upstream {
-            client: builder.build(connector),
+            client: http_client(options),
             timeout: options.timeout,
         }
     }

@@ -10,9 +10,11 @@ use crate::kube::space::{Mesh, contains, until};
 pub(super) fn restarts(turn: &Turn<'_>) -> Result<()> {
     let (space, system) = (turn.space("shop", Mesh::Inside)?, turn.system());
     chain(&space)?;
-    no_failure_while(&space, 30, || {
+    no_failure_while(&space, turn.world.rate, |steps| {
+        steps.note("istiod is rolled");
         system.run(&["rollout", "restart", "deploy/istiod"])?;
         system.run(&["rollout", "status", "deploy/istiod", "--timeout=120s"])?;
+        steps.note("istiod is killed");
         system.run(&["delete", "pod", "-l", "app=istiod", "--grace-period=0", "--force"])?;
         system.run(&["rollout", "status", "deploy/istiod", "--timeout=120s"])?;
         Ok(())

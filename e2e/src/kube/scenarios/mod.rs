@@ -1,17 +1,20 @@
 //! The scenarios, in the order in which they start.
 
 mod capture;
+mod cni;
 mod control;
 mod gateway;
 mod lab;
+mod release;
 mod resilience;
+mod revisions;
 mod rollout;
 mod security;
 mod workloads;
 
 use anyhow::Result;
 
-use super::run::{Scenario, Turn};
+use super::run::{Need, Scenario, Turn};
 
 type Run = fn(&Turn<'_>) -> Result<()>;
 
@@ -20,6 +23,7 @@ const fn shared(name: &'static str, shows: &'static str, run: Run) -> Scenario {
         name,
         shows,
         alone: false,
+        need: Need::Mesh,
         run,
     }
 }
@@ -32,6 +36,11 @@ const fn alone(name: &'static str, shows: &'static str, run: Run) -> Scenario {
     }
 }
 
+/// Is skipped where this is not there.
+const fn with(need: Need, scenario: Scenario) -> Scenario {
+    Scenario { need, ..scenario }
+}
+
 /// All.
 pub(super) const ALL: &[Scenario] = &[
     shared(
@@ -41,7 +50,7 @@ pub(super) const ALL: &[Scenario] = &[
     ),
     shared(
         "rolling_restarts",
-        "both sides restarted under load by HTTP/1.1 and HTTP/2: no failed request",
+        "both sides restarted under load by HTTP/1.1, HTTP/2 and gRPC: no failed request",
         rollout::both_sides,
     ),
     shared(
@@ -94,5 +103,45 @@ pub(super) const ALL: &[Scenario] = &[
         "webhook_away",
         "without the webhook, pods of unlabelled namespaces start, those of labelled wait",
         control::webhook_away,
+    ),
+    with(
+        Need::Python,
+        shared(
+            "manifests_accepted",
+            "the API server takes what the charts render for each set of values of their matrix",
+            release::accepted,
+        ),
+    ),
+    with(
+        Need::Helm,
+        alone(
+            "upgrade_keeps_traffic",
+            "helm upgrade to other values and back under load: in force, and no failed request",
+            release::upgraded,
+        ),
+    ),
+    with(
+        Need::Helm,
+        alone(
+            "revisions",
+            "a canary of the control plane, a namespace over to it and back under load: no failed request",
+            revisions::canary,
+        ),
+    ),
+    with(
+        Need::Helm,
+        alone(
+            "cni_mode",
+            "pods without NET_ADMIN; agent killed, plugin taken away: none starts uncaptured; put right again",
+            cni::mode,
+        ),
+    ),
+    with(
+        Need::Uninstall,
+        alone(
+            "uninstall_leaves_nothing",
+            "helm uninstall leaves what docs/install.md names, and no more",
+            release::uninstalled,
+        ),
     ),
 ];

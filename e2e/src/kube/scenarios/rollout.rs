@@ -1,20 +1,28 @@
 //! Restarts under load.
 
-use anyhow::{Result, ensure};
+use std::fmt::Write as _;
+
+use anyhow::{Result, anyhow, ensure};
+use jiff::Timestamp;
 
 use crate::kube::run::Turn;
 use crate::kube::space::{Mesh, Space, report, until};
 
-/// Times that each side is restarted.
-const RESTARTS: usize = 3;
+/// Pods of each side of the chain.
+const REPLICAS: u32 = 2;
 
 /// A server and an application between it and the callers.
 pub(super) fn chain(space: &Space) -> Result<()> {
-    space.service("back", 2, &[])?;
-    space.service("front", 2, &[("UPSTREAM_URIS", "http://back/")])?;
+    space.service("back", REPLICAS, &[])?;
+    let upstreams = [("UPSTREAM_URIS", "http://back/,grpc://back:8082")];
+    space.service("front", REPLICAS, &upstreams)?;
     space.client("client")?;
     until("the chain answers", || {
-        space.curl("client", &["http://front/"])?.with(200).map(drop)
+        for (protocol, target) in CLIENTS {
+            let report = space.load("client", &format!("{target} --requests 1"))?;
+            ensure!(report.failed() == 0, "{protocol}: {report}");
+        }
+        Ok(())
     })
 }
 
@@ -22,28 +30,66 @@ pub(super) fn chain(space: &Space) -> Result<()> {
 pub(super) fn both_sides(turn: &Turn<'_>) -> Result<()> {
     let space = turn.space("shop", Mesh::Inside)?;
     chain(&space)?;
-    no_failure_while(&space, 40 * RESTARTS as u32, || {
-        for _ in 0..RESTARTS {
-            for side in ["deploy/back", "deploy/front"] {
-                space.kubectl.run(&["rollout", "restart", side])?;
-                space.rolled_out(side)?;
+    no_failure_while(&space, turn.world.rate, |steps| {
+        for round in 1..=turn.world.restarts {
+            for side in ["back", "front"] {
+                steps.note(&format!("restart {round} of {side}"));
+                let workload = format!("deploy/{side}");
+                space.kubectl.run(&["rollout", "restart", &workload])?;
+                space.rolled_out(&workload)?;
             }
         }
-        Ok(())
+        steps.note("the last pods end");
+        until("only the newest pods are left", || {
+            let pods = space
+                .kubectl
+                .run(&["get", "pods", "-l", "app in (back, front)", "-o", "name"])?;
+            let left = pods.lines().count();
+            ensure!(left == 2 * REPLICAS as usize, "{left} pods:\n{pods}");
+            Ok(())
+        })
     })
 }
 
-/// Calls by HTTP/1.1 and HTTP/2 for so many seconds at least, and as long as the change takes; none may fail.
-pub(super) fn no_failure_while(space: &Space, seconds: u32, change: impl FnOnce() -> Result<()>) -> Result<()> {
+/// Who calls: protocol, and the arguments of the load client.
+const CLIENTS: [(&str, &str); 3] = [
+    ("HTTP/1.1", "http://front/"),
+    ("HTTP/2", "http://front:8081/ --http2"),
+    ("gRPC", "http://front:8082 --grpc"),
+];
+
+/// What was done when, to be held against the times of failures.
+#[derive(Default)]
+pub(super) struct Steps(String);
+
+impl Steps {
+    pub(super) fn note(&mut self, what: &str) {
+        let now = Timestamp::now().strftime("%H:%M:%S%.3f");
+        // Writing to a String cannot fail.
+        let _ = write!(self.0, "\n    {now} {what}");
+    }
+}
+
+/// Calls by each protocol, so many a second in all, for as long as the change takes; none may fail.
+pub(super) fn no_failure_while(space: &Space, rate: u32, change: impl FnOnce(&mut Steps) -> Result<()>) -> Result<()> {
     let mut clients = Vec::new();
-    for (protocol, flag) in [("HTTP/1.1", ""), ("HTTP/2", "--http2")] {
-        let line = format!("http://front/ --rate 50 --concurrency 32 --duration {seconds}s {flag}");
+    let rate = (rate / CLIENTS.len() as u32).max(1);
+    for (protocol, target) in CLIENTS {
+        let line = format!("{target} --rate {rate} --concurrency 64");
         clients.push((protocol, space.load_beside("client", &line)?));
     }
-    let changed = change();
+    let mut steps = Steps::default();
+    let changed = change(&mut steps);
+    let (mut failed, mut text) = (false, String::new());
     for (protocol, client) in clients {
         let report = report(client)?;
-        ensure!(report.failed() == 0 && report.sent > 0, "{protocol}: {report:?}");
+        failed |= report.failed() > 0 || report.sent == 0;
+        text += &format!("\n  {protocol}: {report}");
     }
-    changed
+    changed?;
+    if failed {
+        return Err(anyhow!("requests failed:{text}\n  what was done:{}", steps.0));
+    }
+    println!("  {}:{text}", space.name);
+    Ok(())
 }
