@@ -181,11 +181,17 @@ pub async fn start_in(options: Options, cluster: Option<Cluster>) -> Result<Runn
     };
     let Running { mut tasks, .. } = running;
 
+    let home = cluster.as_ref().map(|c| c.home.clone()).unwrap_or_default();
+    let pages = monitoring::Pages {
+        model: model.clone(),
+        home: home.namespace.into(),
+    };
     let services = |proof_required| {
         let ads = Ads {
             hub: hub.clone(),
             callers: callers.clone(),
             proof_required,
+            tools: Arc::new(pages.clone()),
             stopping: stopping.clone(),
         };
         let ca = CertificateService {
@@ -221,11 +227,7 @@ pub async fn start_in(options: Options, cluster: Option<Cluster>) -> Result<Runn
         cluster.write(&roots, &model, statuses, &mut tasks, &stopping);
     }
 
-    tasks.spawn(monitoring::serve(
-        monitoring,
-        monitoring::Pages { model, authority },
-        stopping,
-    ));
+    tasks.spawn(async move { monitoring::serve(monitoring, pages, callers, &authority, stopping).await });
     info!(
         xds = %running.grpc, xds_tls = %running.secure_grpc, monitoring = %running.monitoring,
         roots = %running.roots.display(), "serving"

@@ -5,8 +5,10 @@
 //!   the protocol drive it; [`wire`] translates.
 //! - [`hub`]: publishes snapshots and has them compiled, off the network threads.
 //! - [`server`]: one task a stream; [`grpc`] brings it onto the wire in small pieces.
+//! - [`debug`]: streams of tools, which ask for pages and statuses in place of resources.
 //! - [`node`]: who the proxy says it is, checked against who it has proven to be.
 
+pub mod debug;
 mod grpc;
 pub mod hub;
 pub mod node;

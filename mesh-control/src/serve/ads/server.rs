@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tonic::{Request, Status};
 use tracing::{debug, error, info, warn};
 
+use super::debug::{self, Asker, Tools};
 use super::grpc::{Outgoing, Requests, Responses};
 use super::hub::{Connected, Connection, Generation, Hub};
 use super::node;
@@ -17,7 +18,7 @@ use super::resources::{Resources, short_name};
 use super::session::{Push, Session};
 use super::wire::Wire;
 use crate::compile::Proxy;
-use crate::serve::ca::caller::{Caller, Callers};
+use crate::serve::ca::caller::Callers;
 use crate::serve::ca::service::HOW_TO_PROVE;
 
 /// Responses that may wait for a slow proxy before its task waits itself.
@@ -34,26 +35,29 @@ pub struct Ads {
     pub callers: Callers,
     /// Whether a caller must prove itself. Without proof no secrets are sent, in any case.
     pub proof_required: bool,
+    /// Answers what is no question of a proxy.
+    pub tools: Arc<dyn Tools>,
     /// True when streams are to end.
     pub stopping: watch::Receiver<bool>,
 }
 
-type Out = mpsc::Sender<Result<Outgoing, Status>>;
+pub(super) type Out = mpsc::Sender<Result<Outgoing, Status>>;
 
 impl Ads {
     pub(super) async fn accept<W: Wire>(self, request: Request<tonic::body::Body>) -> Result<Responses, Status> {
-        let peer = request.remote_addr().map(|a| a.to_string()).unwrap_or_default();
+        let address = request.remote_addr();
+        let peer = address.map(|a| a.to_string()).unwrap_or_default();
         let caller = self.callers.prove(&request).await.and_then(|caller| match caller {
             None if self.proof_required => Err(Status::unauthenticated(HOW_TO_PROVE)),
             caller => Ok(caller),
         });
         let caller = caller.inspect_err(|status| warn!(%peer, reason = status.message(), "xDS stream refused"))?;
         let (out, responses) = mpsc::channel(QUEUE);
-        let hub = self.hub.clone();
+        let asker = Asker { caller, peer: address };
         let mut stopping = self.stopping.clone();
         tokio::spawn(async move {
             let ended = tokio::select! {
-                ended = stream::<W>(hub, Requests::new(request.into_inner()), caller, peer.clone(), &out) => ended,
+                ended = stream::<W>(&self, Requests::new(request.into_inner()), asker, peer.clone(), &out) => ended,
                 _ = stopping.wait_for(|stop| *stop) => Err(Status::unavailable("the control plane stops")),
             };
             if let Err(status) = ended {
@@ -67,15 +71,19 @@ impl Ads {
 }
 
 async fn stream<W: Wire>(
-    hub: Arc<Hub>,
+    ads: &Ads,
     mut requests: Requests<W::Request>,
-    caller: Option<Caller>,
+    asker: Asker,
     peer: String,
     out: &Out,
 ) -> Result<(), Status> {
     let Some(first) = requests.message().await? else {
         return Ok(());
     };
+    if debug::is_for_tools(W::type_url(&first)) {
+        return debug::stream::<W>(&ads.tools, &asker, first, requests, out).await;
+    }
+    let (hub, caller) = (&ads.hub, asker.caller);
     let proxy = Arc::new(node::proxy(W::node(&first), caller.as_ref())?);
     let identity = caller.map(|c| c.id);
     let proven = identity.is_some();

@@ -14,6 +14,7 @@ use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Code, Request, Status, Streaming};
 use xds::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 
+use super::debug::{Asker, Tools};
 use super::hub::{Generate, Hub};
 use super::resources::{Resource, Resources};
 use super::server::Ads;
@@ -41,6 +42,22 @@ impl Generate for Table {
     }
 }
 
+/// A tool's question comes back, with who asked.
+struct Echo;
+
+impl Tools for Echo {
+    fn answer(&self, asker: &Asker, type_url: &str, names: &[String]) -> Result<Vec<(String, Any)>, Status> {
+        let caller = asker.caller.as_ref().map(|c| c.id.to_string());
+        let near = asker.peer.is_some_and(|p| p.ip().is_loopback());
+        let value = format!("{caller:?} {near}").into_bytes();
+        let one = |name: &String| {
+            let (type_url, value) = (type_url.to_owned(), value.clone());
+            (name.clone(), Any { type_url, value })
+        };
+        Ok(names.iter().map(one).collect())
+    }
+}
+
 struct Server {
     hub: Arc<Hub>,
     tokens: Arc<Tokens>,
@@ -59,6 +76,7 @@ impl Server {
             hub: hub.clone(),
             callers: Callers::new(Proofs::Own(tokens.clone()), "cluster.local"),
             proof_required,
+            tools: Arc::new(Echo),
             stopping,
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("port");
@@ -448,4 +466,44 @@ async fn a_slow_compile_keeps_neither_others_nor_its_own_stream_waiting() {
     assert_eq!(slow.expect(None).await, "rds +80=1", "answered from what is there");
     go.send(()).expect("waiting");
     assert_eq!(slow.expect(None).await, "cds +a=2");
+}
+
+#[tokio::test]
+async fn a_tool_is_answered_in_both_forms_and_not_listed() {
+    const TYPE: &str = "istio.io/debug";
+    let server = Server::start(Table(vec![(CLUSTER, "a", "1")]), true).await;
+    let token = server.token("istio-system/default");
+    let expected = "Some(\"spiffe://cluster.local/ns/istio-system/sa/default\") true";
+    let mut tool = server.delta(Some(&token)).await;
+    // Tools name a node of their own making.
+    tool.node = Some(Node::default());
+    tool.subscribe(TYPE, &["syncz"]).await;
+    let response = tool.next().await.expect("no error").expect("a response");
+    assert_eq!((response.type_url.as_str(), response.nonce.as_str()), (TYPE, "1"));
+    let [resource] = &response.resources[..] else {
+        panic!("{response:?}")
+    };
+    assert_eq!(resource.name, "syncz");
+    let body = resource.resource.as_ref().expect("a body");
+    assert_eq!((body.type_url.as_str(), &body.value[..]), (TYPE, expected.as_bytes()));
+    let identifier = response.control_plane.expect("it says who it is").identifier;
+    assert!(identifier.starts_with("{\"Component\":\"istiod\""), "{identifier}");
+
+    let (requests, stream) = mpsc::channel(16);
+    let request = with_token(ReceiverStream::new(stream), Some(&token));
+    let response = server.client().await.stream_aggregated_resources(request).await;
+    let mut world = World {
+        requests,
+        responses: response.expect("accepted").into_inner(),
+        node: None,
+    };
+    // An empty answer is one too, and its acknowledgement asks for nothing.
+    world.send(TYPE, &[], "", None).await;
+    let empty = world.responses.message().await.expect("no error").expect("a response");
+    assert!(empty.resources.is_empty() && !empty.version_info.is_empty());
+    world.send(TYPE, &[], &empty.nonce, None).await;
+    world.send(TYPE, &["a"], "", None).await;
+    let second = world.responses.message().await.expect("no error").expect("a response");
+    assert_eq!((second.nonce.as_str(), second.resources.len()), ("2", 1));
+    assert!(server.hub.connections().is_empty());
 }

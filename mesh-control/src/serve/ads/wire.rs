@@ -1,10 +1,12 @@
 //! The two forms of the protocol, delta and state of the world, in terms of [`Session`].
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use mesh_api::envoy::pb::envoy::config::core::v3::{ControlPlane, Node};
 use mesh_api::envoy::pb::envoy::service::discovery::v3 as xds;
 use prost::Message;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::grpc::Outgoing;
@@ -21,9 +23,12 @@ pub(super) trait Wire: Send + 'static {
     type Request: Message + Default + 'static;
 
     fn node(request: &Self::Request) -> Option<&Node>;
+    fn type_url(request: &Self::Request) -> &str;
     fn ask(request: Self::Request, session: &Session) -> Ask;
     /// `None` when this form has no words for it; then it counts as answered.
     fn response(push: Push, session: &Session) -> Option<Outgoing>;
+    /// A response of exactly these resources, be they none.
+    fn whole(push: Push) -> Outgoing;
 }
 
 pub(super) enum Delta {}
@@ -38,6 +43,10 @@ impl Wire for Delta {
         request.node.as_ref()
     }
 
+    fn type_url(request: &Self::Request) -> &str {
+        &request.type_url
+    }
+
     fn ask(request: Self::Request, _: &Session) -> Ask {
         Ask {
             nonce: nonce(&request.response_nonce),
@@ -50,6 +59,10 @@ impl Wire for Delta {
     }
 
     fn response(push: Push, _: &Session) -> Option<Outgoing> {
+        Some(Self::whole(push))
+    }
+
+    fn whole(push: Push) -> Outgoing {
         let rest = xds::DeltaDiscoveryResponse {
             system_version_info: version(&push.upserts),
             type_url: push.type_url,
@@ -58,11 +71,11 @@ impl Wire for Delta {
             control_plane: control_plane(),
             ..Default::default()
         };
-        Some(Outgoing {
+        Outgoing {
             rest: rest.encode_to_vec(),
             resources: push.upserts,
             named: true,
-        })
+        }
     }
 }
 
@@ -73,6 +86,10 @@ impl Wire for StateOfTheWorld {
 
     fn node(request: &Self::Request) -> Option<&Node> {
         request.node.as_ref()
+    }
+
+    fn type_url(request: &Self::Request) -> &str {
+        &request.type_url
     }
 
     fn ask(request: Self::Request, session: &Session) -> Ask {
@@ -104,27 +121,29 @@ impl Wire for StateOfTheWorld {
         }
     }
 
-    fn response(push: Push, session: &Session) -> Option<Outgoing> {
+    fn response(mut push: Push, session: &Session) -> Option<Outgoing> {
         // Clusters and listeners always come whole (what is missing is deleted); of the others, only what changed.
-        let resources = if wildcard_by_default(&push.type_url) {
-            session.held(&push.type_url)
+        if wildcard_by_default(&push.type_url) {
+            push.upserts = session.held(&push.type_url);
         } else if push.upserts.is_empty() {
             return None;
-        } else {
-            push.upserts
-        };
+        }
+        Some(Self::whole(push))
+    }
+
+    fn whole(push: Push) -> Outgoing {
         let rest = xds::DiscoveryResponse {
-            version_info: version(&resources),
+            version_info: version(&push.upserts),
             type_url: push.type_url,
             nonce: push.nonce.to_string(),
             control_plane: control_plane(),
             ..Default::default()
         };
-        Some(Outgoing {
+        Outgoing {
             rest: rest.encode_to_vec(),
-            resources,
+            resources: push.upserts,
             named: false,
-        })
+        }
     }
 }
 
@@ -133,9 +152,14 @@ fn nonce(text: &str) -> Option<u64> {
     (!text.is_empty()).then(|| text.parse().unwrap_or(0))
 }
 
+/// Who answers, in the form that istioctl reads: it takes the column ISTIOD and the control plane's version from here.
 fn control_plane() -> Option<ControlPlane> {
+    static IDENTIFIER: LazyLock<String> = LazyLock::new(|| {
+        let replica = std::env::var("POD_NAME").unwrap_or_else(|_| "mesh-control".to_owned());
+        json!({"Component": "istiod", "ID": replica, "Info": {"version": env!("CARGO_PKG_VERSION")}}).to_string()
+    });
     Some(ControlPlane {
-        identifier: concat!("mesh-control ", env!("CARGO_PKG_VERSION")).to_owned(),
+        identifier: IDENTIFIER.clone(),
     })
 }
 

@@ -2,15 +2,19 @@
 //!
 //! The pages have Istio's names and the fields by which istioctl and Kiali read them, with more of our own beside:
 //! [`syncz`], [`dump`] (`config_dump`, `ndsz`), [`registry`] (`registryz`, `endpointz`), [`objects`] (`configz`, `sourcez`).
+//! [`pages`] finds them, for whom they are open ([`viewer`]); [`xds`] gives them to tools that ask over discovery.
 
 mod dump;
 mod objects;
+mod pages;
 mod registry;
 mod syncz;
+mod viewer;
+mod xds;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::UNIX_EPOCH;
 
 use anyhow::Result;
@@ -20,15 +24,16 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
-use super::ads::hub::Connection;
 use super::ca::authority::Authority;
-use super::model::Model;
+use super::ca::caller::Callers;
 use crate::inject;
+use pages::Page;
+pub(super) use pages::Pages;
+use viewer::Viewer;
 
 static METRICS: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
@@ -84,19 +89,14 @@ pub fn install_metrics() {
     );
 }
 
-/// What the pages show.
-#[derive(Clone)]
-pub(super) struct Pages {
-    pub(super) model: Model,
-    pub(super) authority: Arc<Authority>,
-}
-
-pub(super) async fn serve(listener: TcpListener, pages: Pages, mut stopping: watch::Receiver<bool>) -> Result<()> {
-    let end = pages
-        .authority
-        .not_after()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+pub(super) async fn serve(
+    listener: TcpListener,
+    pages: Pages,
+    callers: Callers,
+    authority: &Authority,
+    mut stopping: watch::Receiver<bool>,
+) -> Result<()> {
+    let end = authority.not_after().duration_since(UNIX_EPOCH).unwrap_or_default();
     metrics::gauge!("citadel_server_root_cert_expiry_timestamp").set(end.as_secs_f64());
     loop {
         let accepted = tokio::select! {
@@ -107,12 +107,11 @@ pub(super) async fn serve(listener: TcpListener, pages: Pages, mut stopping: wat
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             continue;
         };
-        let pages = pages.clone();
+        let (pages, callers) = (pages.clone(), callers.clone());
         tokio::spawn(async move {
-            let service = service_fn(|request| {
-                let response = answer(&pages, &request, peer);
-                async move { Ok::<_, Infallible>(response) }
-            });
+            let (pages, callers) = (&pages, &callers);
+            let service =
+                service_fn(|request| async move { Ok::<_, Infallible>(answer(pages, callers, &request, peer).await) });
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(hyper_util::rt::TokioTimer::new())
                 .serve_connection(TokioIo::new(stream), service);
@@ -123,130 +122,64 @@ pub(super) async fn serve(listener: TcpListener, pages: Pages, mut stopping: wat
     }
 }
 
-const PAGES: &str = "\
-/metrics                          Prometheus metrics
-/ready                            200 when proxies are served
-/version                          version of the control plane
-/debug/syncz                      connected proxies, and what they have taken
-/debug/config_dump?proxyID=POD.NS what that proxy should hold, in the form of Envoy's page of that name
-/debug/ndsz?proxyID=POD.NS        names that the DNS server of that proxy answers
-/debug/registryz                  services
-/debug/endpointz                  endpoints of each port of each service
-/debug/configz                    objects in force, and where they stand
-/debug/sourcez                    files read, by SHA-256, and the snapshot that holds them
-/debug/findingsz                  what is wrong with objects, a line each
-";
-
-fn answer(pages: &Pages, request: &Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
-    let path = request.uri().path();
+async fn answer(
+    pages: &Pages,
+    callers: &Callers,
+    request: &Request<Incoming>,
+    peer: SocketAddr,
+) -> Response<Full<Bytes>> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
+        return respond(Page::text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "only GET is answered here\n",
+        ));
     }
-    if path.starts_with("/debug") && !peer.ip().to_canonical().is_loopback() {
-        return text(
-            StatusCode::FORBIDDEN,
-            "debug pages are shown on the machine itself only\n",
-        );
+    let path = request.uri().path();
+    if path == "/metrics" {
+        let handle = METRICS.get().and_then(Option::as_ref);
+        return respond(Page {
+            status: StatusCode::OK,
+            kind: "text/plain; version=0.0.4",
+            body: handle.map(PrometheusHandle::render).unwrap_or_default(),
+        });
     }
-    match path {
-        "/metrics" => {
-            let handle = METRICS.get().and_then(Option::as_ref);
-            let body = handle.map(PrometheusHandle::render).unwrap_or_default();
-            with_type(StatusCode::OK, "text/plain; version=0.0.4", body)
+    let viewer = if path.starts_with("/debug") {
+        match viewer(pages, callers, request, peer).await {
+            Ok(viewer) => viewer,
+            Err(refusal) => return respond(Page::text(StatusCode::UNAUTHORIZED, format!("{refusal}\n"))),
         }
-        "/ready" | "/healthz" => text(StatusCode::OK, "ready\n"),
-        "/version" => text(StatusCode::OK, concat!(env!("CARGO_PKG_VERSION"), "\n")),
-        "/" | "/debug" | "/debug/" | "/debug/list" => text(StatusCode::OK, PAGES),
-        "/debug/syncz" => {
-            let namespace = asked(request, "namespace");
-            page(&syncz::page(&pages.model.hub().connections(), namespace.as_deref()))
-        }
-        "/debug/config_dump" => match connection(pages, request) {
-            Ok(connection) => page(&dump::page(pages.model.json(), &connection)),
-            Err(refusal) => text(StatusCode::NOT_FOUND, refusal),
-        },
-        "/debug/ndsz" => match connection(pages, request) {
-            Ok(connection) => page(&dump::names(&connection)),
-            Err(refusal) => text(StatusCode::NOT_FOUND, refusal),
-        },
-        "/debug/registryz" => page(&registry::services(&pages.model.present().store)),
-        "/debug/endpointz" => page(&registry::endpoints(&pages.model.present().store)),
-        "/debug/configz" => page(&objects::page(&pages.model)),
-        "/debug/sourcez" => page(&objects::files(&pages.model)),
-        "/debug/findingsz" => {
-            let present = pages.model.present();
-            let all = present.findings();
-            text(StatusCode::OK, all.iter().map(|f| format!("{f}\n")).collect::<String>())
-        }
-        _ => text(
-            StatusCode::NOT_FOUND,
-            format!("there is no such page; there are:\n{PAGES}"),
-        ),
+    } else {
+        // What is left is for everybody.
+        Viewer::Everything
+    };
+    respond(pages.get(path, request.uri().query().unwrap_or_default(), &viewer))
+}
+
+/// Who asks: proven by a token, or by being on this machine.
+async fn viewer(
+    pages: &Pages,
+    callers: &Callers,
+    request: &Request<Incoming>,
+    peer: SocketAddr,
+) -> Result<Viewer, String> {
+    let mut asked = tonic::Request::new(());
+    if let Some(value) = request.headers().get(header::AUTHORIZATION) {
+        let value = value.to_str().ok().and_then(|text| text.parse().ok());
+        let value = value.ok_or("the authorization header is no text")?;
+        asked.metadata_mut().insert("authorization", value);
     }
+    let caller = callers
+        .prove(&asked)
+        .await
+        .map_err(|status| status.message().to_owned())?;
+    Viewer::of(caller.as_ref(), Some(peer), &pages.home)
 }
 
-/// `%7E` and the like: node ids hold characters that some clients escape.
-fn unescape(text: &str) -> String {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let code = tail
-            .get(..2)
-            .and_then(|h| std::str::from_utf8(h).ok())
-            .and_then(|h| u8::from_str_radix(h, 16).ok());
-        match (first, code) {
-            (b'%', Some(code)) => {
-                out.push(code);
-                rest = &tail[2..];
-            }
-            _ => {
-                out.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-fn short_id(connection: &Connection) -> String {
-    let id = &connection.proxy.id;
-    format!("{}.{}", id.pod, id.namespace)
-}
-
-/// The value of `key` in the query, unescaped.
-fn asked(request: &Request<Incoming>, key: &str) -> Option<String> {
-    let pairs = request.uri().query().unwrap_or_default().split('&');
-    let mut values = pairs.filter_map(|pair| pair.split_once('='));
-    values.find(|(name, _)| *name == key).map(|(_, value)| unescape(value))
-}
-
-/// The proxy of `proxyID`, by `POD.NAMESPACE` or by its whole node id.
-/// Else says which there are.
-fn connection(pages: &Pages, request: &Request<Incoming>) -> Result<Arc<Connection>, String> {
-    let wanted = asked(request, "proxyID").unwrap_or_default();
-    let connections = pages.model.hub().connections();
-    let is_it = |c: &&Arc<Connection>| short_id(c) == wanted || c.proxy.id.to_string() == wanted;
-    connections.iter().find(is_it).cloned().ok_or_else(|| {
-        let known: Vec<String> = connections.iter().map(|c| short_id(c)).collect();
-        let known = known.join(", ");
-        format!("no proxy {wanted:?} is connected; ?proxyID= one of: {known}\n")
-    })
-}
-
-fn page(value: &Value) -> Response<Full<Bytes>> {
-    let body = serde_json::to_string_pretty(value).unwrap_or_default();
-    with_type(StatusCode::OK, "application/json", body)
-}
-
-fn text(status: StatusCode, body: impl Into<String>) -> Response<Full<Bytes>> {
-    with_type(status, "text/plain; charset=utf-8", body.into())
-}
-
-fn with_type(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(body));
-    *response.status_mut() = status;
+fn respond(page: Page) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(page.body));
+    *response.status_mut() = page.status;
     response
         .headers_mut()
-        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static(page.kind));
     response
 }

@@ -6,7 +6,7 @@ use std::time::UNIX_EPOCH;
 use mesh_api::envoy::type_url;
 use serde_json::{Map, Value, json};
 
-use super::short_id;
+use super::pages::short_id;
 use crate::compile::Proxy;
 use crate::serve::ads::hub::{Connection, Status};
 use crate::serve::ads::resources::short_name;
@@ -17,7 +17,7 @@ const EXTENSION: &str = "type.googleapis.com/envoy.config.core.v3.TypedExtension
 const CLUSTER: &str = "Kubernetes";
 
 /// The types, as Istio calls them in its fields.
-const TYPES: [(&str, &str); 7] = [
+pub(super) const TYPES: [(&str, &str); 7] = [
     (type_url::CLUSTER, "cluster"),
     (type_url::LISTENER, "listener"),
     (type_url::ENDPOINT, "endpoint"),
@@ -27,10 +27,9 @@ const TYPES: [(&str, &str); 7] = [
     (type_url::NAME_TABLE, ""),
 ];
 
-/// An entry for each proxy, of one namespace where one is asked for.
-pub(super) fn page(connections: &[Arc<Connection>], namespace: Option<&str>) -> Value {
-    let wanted = |c: &&Arc<Connection>| namespace.is_none_or(|n| c.proxy.id.namespace == n);
-    connections.iter().filter(wanted).map(|c| entry(c)).collect()
+/// An entry for each proxy.
+pub(super) fn page(connections: &[Arc<Connection>]) -> Value {
+    connections.iter().map(|c| entry(c)).collect()
 }
 
 fn entry(connection: &Connection) -> Value {
@@ -40,7 +39,7 @@ fn entry(connection: &Connection) -> Value {
     let mut entry = json!({
         "proxy": short_id(connection),
         "proxy_type": if proxy.is_gateway() { "router" } else { "sidecar" },
-        "cluster_id": proxy.meta("CLUSTER_ID").unwrap_or(CLUSTER),
+        "cluster_id": cluster(proxy),
         "istio_version": version(proxy),
         "node": proxy.id.to_string(),
         "peer": connection.peer,
@@ -75,11 +74,18 @@ fn entry(connection: &Connection) -> Value {
     entry
 }
 
-fn version(proxy: &Proxy) -> &str {
+/// The cluster that the proxy says it is in.
+pub(super) fn cluster(proxy: &Proxy) -> &str {
+    proxy.meta("CLUSTER_ID").unwrap_or(CLUSTER)
+}
+
+/// The proxy's version.
+pub(super) fn version(proxy: &Proxy) -> &str {
     proxy.meta("ISTIO_VERSION").unwrap_or_default()
 }
 
-fn state(status: &Status, type_url: &str) -> (&'static str, Value) {
+/// Where a type stands: in a word, and with all that is known.
+pub(super) fn state(status: &Status, type_url: &str) -> (&'static str, Value) {
     let (held, refused, pending) = status.types.get(type_url).cloned().unwrap_or_default();
     let state = match (status.types.contains_key(type_url), refused.is_empty(), pending) {
         (false, ..) => "NOT SENT",
