@@ -33,7 +33,7 @@ pub(super) fn both_sides(turn: &Turn<'_>) -> Result<()> {
     no_failure_while(&space, turn.world.rate, |steps| {
         for round in 1..=turn.world.restarts {
             for side in ["back", "front"] {
-                steps.note(&format!("restart {round} of {side}"));
+                steps.note(format!("restart {round} of {side}"));
                 let workload = format!("deploy/{side}");
                 space.kubectl.run(&["rollout", "restart", &workload])?;
                 space.rolled_out(&workload)?;
@@ -63,10 +63,10 @@ const CLIENTS: [(&str, &str); 3] = [
 pub(super) struct Steps(String);
 
 impl Steps {
-    pub(super) fn note(&mut self, what: &str) {
+    pub(super) fn note(&mut self, what: impl Into<String>) {
         let now = Timestamp::now().strftime("%H:%M:%S%.3f");
         // Writing to a String cannot fail.
-        let _ = write!(self.0, "\n    {now} {what}");
+        let _ = write!(self.0, "\n    {now} {}", what.into());
     }
 }
 
