@@ -245,6 +245,13 @@ impl ApiServer {
                 state.writes.push(format!("POST {plural}"));
                 json_of(StatusCode::CREATED, &self.store(&mut state, key, object))
             }
+            ([plural, name], Method::DELETE) => {
+                self.remove(plural, namespace, name);
+                json_of(
+                    StatusCode::OK,
+                    &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}),
+                )
+            }
             ([plural, name], Method::GET) => {
                 let found = self.get(plural, namespace, name);
                 found.map_or_else(missing, |object| json_of(StatusCode::OK, &object))

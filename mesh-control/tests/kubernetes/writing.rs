@@ -176,3 +176,42 @@ async fn objects_are_told_what_became_of_them_once() {
     assert_eq!(server.writes("PATCH destinationrules/status"), 3);
     running.wait(std::future::ready(())).await.expect("stops");
 }
+
+#[tokio::test]
+async fn gateways_that_were_made_before_the_webhook_are_made_anew() {
+    let server = ApiServer::start().await;
+    server.put(namespace("istio-system", &json!({})));
+    let pod = |name: &str, image: &str, inject: &str, controlled: bool| {
+        json!({"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": "istio-system", "labels": {"sidecar.istio.io/inject": "true", "for": inject},
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "of", "uid": "1", "controller": controlled}]},
+            "spec": {"containers": [{"name": "istio-proxy", "image": image}]}})
+    };
+    for (name, image, inject, controlled) in [
+        ("waits", "auto", "us", true),
+        ("injected", "proxy:1", "us", true),
+        ("alone", "auto", "us", false),
+        ("of-another", "auto", "others", true),
+    ] {
+        server.put(pod(name, image, inject, controlled));
+    }
+    let dir = tempfile::tempdir().expect("dir");
+    let replica = serve::start_in(on_a_cluster(dir.path()), Some(server.cluster("one")))
+        .await
+        .expect("starts");
+    let there = |name: &str| server.get("pods", "istio-system", name).is_some();
+    // As Helm does: the webhook comes last.
+    assert!(there("waits"));
+    server.put(
+        json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
+        "metadata": {"name": "istio-sidecar-injector"}, "webhooks": [{"name": "object.example.com",
+            "clientConfig": {"service": {"name": "istiod", "namespace": "istio-system"}},
+            "objectSelector": {"matchLabels": {"for": "us"}},
+            "admissionReviewVersions": ["v1"], "sideEffects": "None"}]}),
+    );
+    server.until("pods", "istio-system", "waits", Value::is_null).await;
+    for name in ["injected", "alone", "of-another"] {
+        assert!(there(name), "{name}");
+    }
+    replica.wait(std::future::ready(())).await.expect("stops");
+}

@@ -6,6 +6,7 @@
 //! - [`roots`]: the roots of trust as a ConfigMap in every namespace, for the proxies there.
 //! - [`bundles`]: webhooks are told by which CA to know us.
 //! - [`statuses`]: objects are told what became of them.
+//! - [`uninjected`]: gateways that were made before the webhook are made anew.
 
 pub(super) mod authority;
 mod bundles;
@@ -13,6 +14,7 @@ mod lease;
 pub(super) mod reviews;
 mod roots;
 mod statuses;
+mod uninjected;
 
 use anyhow::{Context, Result};
 use kube::Client;
@@ -79,6 +81,7 @@ impl Cluster {
             leading.clone(),
             stopping.clone(),
         ));
+        tasks.spawn(uninjected::keep(self.clone(), leading.clone(), stopping.clone()));
         if let Some(statuses) = statuses {
             tasks.spawn(statuses::keep(
                 self.clone(),

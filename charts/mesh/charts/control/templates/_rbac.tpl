@@ -104,6 +104,10 @@ rules:
     resources: [secrets]
     resourceNames: [istio-ca-secret]
     verbs: [update, patch]
+  # Gateways that were made before the webhook wait for the image "auto"; deleted, they are made anew.
+  - apiGroups: [""]
+    resources: [pods]
+    verbs: [delete]
   # One replica at a time writes status, webhooks and the CA's key.
   - apiGroups: [coordination.k8s.io]
     resources: [leases]
