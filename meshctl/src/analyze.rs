@@ -3,13 +3,13 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use mesh_control::analyze::{CODES, Level, Message, analyze};
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::objects::{self, Objects};
-use crate::output::{Done, Structured};
+use crate::output::{Done, Form};
 use crate::table;
 
 /// istioctl's exit code for findings as bad as the threshold.
@@ -65,9 +65,8 @@ pub(crate) struct Options {
     /// MeshConfig, in place of that of the ConfigMap istio
     #[arg(long = "meshConfigFile", alias = "mesh-config", value_name = "FILE")]
     mesh_config: Option<PathBuf>,
-    /// Form of the output
-    #[arg(long, short, value_enum, value_name = "FORM", default_value = "log")]
-    output: Form,
+    #[command(flatten)]
+    form: Form,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -75,16 +74,6 @@ enum Threshold {
     Info,
     Warning,
     Error,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Form {
-    /// A line each
-    Log,
-    /// JSON
-    Json,
-    /// YAML
-    Yaml,
 }
 
 impl Threshold {
@@ -110,6 +99,9 @@ pub(crate) async fn run(options: &Options, cluster: &ClusterOptions) -> Result<D
     let mut namespace = cluster.namespace.clone().filter(|_| !options.all_namespaces);
     let mut whole = None;
     let wanted = options.use_kube.unwrap_or(true);
+    if !wanted && options.files.is_empty() {
+        bail!("there is nothing to analyze: name files or folders, or leave --use-kube=false out");
+    }
     if wanted {
         match Cluster::connect(cluster).await {
             Ok(cluster) => {
@@ -132,12 +124,17 @@ pub(crate) async fn run(options: &Options, cluster: &ClusterOptions) -> Result<D
     let mut messages = analyze(&objects.store, &objects.loaded, of_cluster);
     messages.retain(|m| options.shows(m, namespace.as_deref()));
     let failed = messages.iter().any(|m| options.failure_threshold.reached(m.code.level));
-    let text = match options.output {
-        Form::Log => lines(&messages, &options.subject(namespace.as_deref())),
-        Form::Json => Structured::Json.write(&document(&messages))?,
-        Form::Yaml => Structured::Yaml.write(&document(&messages))?,
+    let subject = options.subject(namespace.as_deref());
+    let text = match options.form.structured() {
+        None => lines(&messages, &subject),
+        Some(form) => form.write(&document(&messages))?,
     };
-    let code = if failed { FOUND } else { 0 };
+    let code = if failed {
+        let _ = writeln!(std::io::stderr(), "meshctl: issues were found when analyzing {subject}");
+        FOUND
+    } else {
+        0
+    };
     Ok(Done { text, code })
 }
 
@@ -291,6 +288,19 @@ mod tests {
         }
     }
 
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+        #[command(flatten)]
+        cluster: ClusterOptions,
+    }
+
+    fn parse(words: &[&str]) -> Line {
+        use clap::Parser as _;
+        Line::try_parse_from([&["analyze"], words].concat()).expect("a command line")
+    }
+
     #[tokio::test]
     async fn files_by_themselves() {
         let dir = tempfile::tempdir().expect("dir");
@@ -298,20 +308,9 @@ mod tests {
         let text = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: web, namespace: shop}\n\
                     spec:\n  hosts: [web]\n  http: [{route: [{destination: {host: gone}}]}]\n";
         std::fs::write(&file, text).expect("written");
-        let run = async |line: &[&str]| {
-            use clap::Parser as _;
-            #[derive(clap::Parser)]
-            struct Line {
-                #[command(flatten)]
-                options: Options,
-                #[command(flatten)]
-                cluster: ClusterOptions,
-            }
+        let run = async |more: &[&str]| {
             let file = file.display().to_string();
-            let words = ["analyze", "--use-kube=false", &file]
-                .into_iter()
-                .chain(line.iter().copied());
-            let line = Line::try_parse_from(words).expect("a command line");
+            let line = parse(&[&["--use-kube=false", &file], more].concat());
             run(&line.options, &line.cluster).await.expect("analyzed")
         };
         let done = run(&[]).await;
@@ -333,6 +332,14 @@ mod tests {
             done.text.starts_with("✔ No validation issues found when analyzing "),
             "{}",
             done.text
+        );
+        let nothing = parse(&["--use-kube=false"]);
+        let error = super::run(&nothing.options, &nothing.cluster).await;
+        assert!(
+            error
+                .expect_err("nothing")
+                .to_string()
+                .contains("name files or folders")
         );
         std::fs::write(&file, text.replace("gone", "web")).expect("written");
         assert_eq!(

@@ -43,28 +43,22 @@ enum Command {
     Uninstall(install::uninstall::Options),
     /// Check that everything that was installed is there and runs
     VerifyInstall(install::verify::Options),
-    /// Check that the mesh can be installed
-    Precheck,
     /// Show what can be installed
     #[command(subcommand)]
     Profile(install::profile::Profile),
     /// Work on the manifests of an installation
     #[command(subcommand)]
     Manifest(install::Manifest),
-    /// Show which proxies are connected, and whether they hold what they should
-    #[command(visible_alias = "ps")]
-    ProxyStatus(proxy_status::Options),
+    #[command(flatten)]
+    Look(Look),
     /// Show what a proxy was configured with
     #[command(visible_alias = "pc")]
     ProxyConfig(proxy_config::Options),
     /// Find what is wrong with objects: of files, of the cluster, or of the cluster as it would be with these files
     Analyze(analyze::Options),
-    /// Show what the mesh makes of a pod or a service
-    #[command(subcommand)]
-    Describe(describe::What),
     /// Where istioctl has describe, precheck and proxy-status
     #[command(subcommand, visible_alias = "x", hide = true)]
-    Experimental(Experimental),
+    Experimental(Look),
     /// Forward a page of the mesh, or of an addon, to this machine
     #[command(subcommand, visible_aliases = ["dash", "d"])]
     Dashboard(dashboard::Page),
@@ -76,16 +70,17 @@ enum Command {
     Completion(completion::Options),
 }
 
+/// What stands by itself, and under `experimental` too.
 #[derive(Subcommand)]
-enum Experimental {
-    /// Show what the mesh makes of a pod or a service
-    #[command(subcommand)]
-    Describe(describe::What),
+enum Look {
     /// Check that the mesh can be installed
     Precheck,
     /// Show which proxies are connected, and whether they hold what they should
     #[command(visible_alias = "ps")]
     ProxyStatus(proxy_status::Options),
+    /// Show what the mesh makes of a pod or a service
+    #[command(subcommand)]
+    Describe(describe::What),
 }
 
 /// Does what is asked.
@@ -102,17 +97,15 @@ pub(crate) fn run(cli: Cli) -> Result<Done> {
             Command::Install(options) => install::run(&options, cluster).await,
             Command::Uninstall(options) => install::uninstall::run(&options, cluster).await.map(Done::from),
             Command::VerifyInstall(options) => install::verify::run(&options, cluster).await,
-            Command::Precheck | Command::Experimental(Experimental::Precheck) => install::precheck::run(cluster).await,
             Command::Profile(command) => install::profile::run(&command).map(Done::from),
             Command::Manifest(command) => install::manifest(&command, cluster).await.map(Done::from),
-            Command::ProxyStatus(options) | Command::Experimental(Experimental::ProxyStatus(options)) => {
-                proxy_status::run(&options, cluster).await.map(Done::from)
-            }
+            Command::Look(look) | Command::Experimental(look) => match look {
+                Look::Precheck => install::precheck::run(cluster).await,
+                Look::ProxyStatus(options) => proxy_status::run(&options, cluster).await.map(Done::from),
+                Look::Describe(what) => describe::run(&what, cluster).await.map(Done::from),
+            },
             Command::ProxyConfig(options) => proxy_config::run(&options, cluster).await.map(Done::from),
             Command::Analyze(options) => analyze::run(&options, cluster).await,
-            Command::Describe(what) | Command::Experimental(Experimental::Describe(what)) => {
-                describe::run(&what, cluster).await.map(Done::from)
-            }
             Command::Dashboard(page) => dashboard::run(&page, cluster).await.map(Done::from),
             Command::KubeInject(options) => options.run().map(|text| text.unwrap_or_default().into()),
             Command::Version(options) => version::run(&options, cluster).await.map(Done::from),
@@ -143,7 +136,14 @@ mod tests {
             let cli = cli.unwrap_or_else(|e| panic!("{line}: {e}"));
             assert_eq!(cli.cluster.namespace.as_deref(), Some("shop"), "{line}");
         }
-        let line = "meshctl kube-inject -f - -n shop";
-        assert!(Cli::try_parse_from(line.split(' ')).is_ok());
+        for line in [
+            "meshctl kube-inject -f - -n shop",
+            "meshctl x describe pod web",
+            "meshctl experimental ps -v 1",
+            "meshctl x precheck",
+            "meshctl upgrade -y",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
     }
 }

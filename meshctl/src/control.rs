@@ -1,9 +1,10 @@
 //! The replicas of the control plane, asked at their monitoring port.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use http::Method;
+use http::{HeaderValue, Method};
 use kube::api::ListParams;
 use mesh_api::names::{label, port};
 use serde_json::Value;
@@ -14,6 +15,10 @@ use crate::cluster::target::{PodName, is_running};
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::http::Reply;
 
+/// Label of the control plane's pods.
+pub(crate) const CONTROL: &str = "app=istiod";
+/// What the control plane without a name is called where it needs one.
+const DEFAULT: &str = "default";
 /// Longest wait for a control plane outside of a cluster.
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -21,19 +26,42 @@ const CONNECT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Which {
     /// Monitoring port of a control plane that runs without a cluster: 127.0.0.1:15014
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
     pub(crate) control: Option<String>,
-    /// Name of the control plane, where there are several
+    /// File with the token of a service account of the control plane's namespace, as `mesh-control token` writes it; not
+    /// needed on the control plane's own machine
+    #[arg(long, value_name = "FILE", requires = "control")]
+    pub(crate) token: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) revision: Revision,
+}
+
+/// Which of several control planes.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Revision {
+    /// Name of the control plane, where there are several; the one without a name is called default
     #[arg(long, short, value_name = "NAME")]
     pub(crate) revision: Option<String>,
+}
+
+impl Revision {
+    /// Its name as releases and labels have it: empty for the one without. `None` where nobody asked.
+    pub(crate) fn name(&self) -> Option<&str> {
+        let name = self.revision.as_deref()?;
+        Some(if name == DEFAULT { "" } else { name })
+    }
+}
+
+fn address(text: &str) -> Result<String, String> {
+    crate::http::address(text, port::CONTROL_MONITORING)
 }
 
 /// A replica.
 pub(crate) enum Replica {
     /// In a cluster.
     Pod(Cluster, PodName),
-    /// At an address.
-    Address(String),
+    /// At an address, with what proves who asks.
+    Address(String, Option<HeaderValue>),
 }
 
 impl Which {
@@ -43,13 +71,14 @@ impl Which {
     /// When there is none.
     pub(crate) async fn replicas(&self, options: &ClusterOptions) -> Result<Vec<Replica>> {
         if let Some(address) = &self.control {
-            return Ok(vec![Replica::Address(address.clone())]);
+            let token = self.token.as_deref().map(bearer).transpose()?;
+            return Ok(vec![Replica::Address(address.clone(), token)]);
         }
         let cluster = Cluster::connect(options)
             .await
             .context("no control plane (of a mesh without Kubernetes: give --control HOST:15014)")?;
-        let mut selector = "app=istiod".to_owned();
-        if let Some(revision) = &self.revision {
+        let mut selector = CONTROL.to_owned();
+        if let Some(revision) = &self.revision.revision {
             selector.push_str(&format!(",{}={revision}", label::REVISION));
         }
         let pods = cluster.pods(&cluster.root);
@@ -75,12 +104,21 @@ impl Which {
     }
 }
 
+/// The header that a token makes.
+fn bearer(file: &Path) -> Result<HeaderValue> {
+    let at = || format!("--token {}", file.display());
+    let token = std::fs::read_to_string(file).with_context(at)?;
+    let mut header = HeaderValue::from_str(&format!("Bearer {}", token.trim())).with_context(at)?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
 impl Replica {
     /// Name of its pod, or its address.
     pub(crate) fn name(&self) -> &str {
         match self {
             Replica::Pod(_, pod) => &pod.name,
-            Replica::Address(address) => address,
+            Replica::Address(address, _) => address,
         }
     }
 
@@ -88,11 +126,11 @@ impl Replica {
     pub(crate) async fn page(&self, path: &str) -> Result<Reply> {
         match self {
             Replica::Pod(cluster, pod) => cluster.ask(pod, port::CONTROL_MONITORING, Method::GET, path).await,
-            Replica::Address(address) => {
+            Replica::Address(address, token) => {
                 let nobody = || format!("no control plane answers on {address}");
                 let stream = timeout(CONNECT, TcpStream::connect(address)).await;
                 let stream = stream.with_context(nobody)?.with_context(nobody)?;
-                crate::http::ask(stream, Method::GET, address, path).await
+                crate::http::ask(stream, Method::GET, address, path, token.as_ref()).await
             }
         }
     }

@@ -116,7 +116,7 @@ const ZIPKIN: Addon = Addon {
 };
 const CONTROL: Addon = Addon {
     name: "the control plane",
-    labels: &["app=istiod"],
+    labels: &[crate::control::CONTROL],
     port: port::CONTROL_MONITORING,
     path: "/debug",
 };

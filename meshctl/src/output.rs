@@ -19,19 +19,17 @@ impl From<String> for Done {
 }
 
 /// A form of output that programs read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Structured {
-    /// JSON
     Json,
-    /// YAML
     Yaml,
 }
 
-/// A table, or a form that programs read.
+/// For people, or a form that programs read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Output {
-    /// Tables
-    #[value(alias = "table")]
+    /// For people: tables, lines
+    #[value(aliases = ["table", "log"])]
     Short,
     /// JSON
     Json,
@@ -39,10 +37,23 @@ pub(crate) enum Output {
     Yaml,
 }
 
-impl Output {
+/// Which form.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct Form {
+    /// Form of the output [default: tables; of a bootstrap, JSON]
+    #[arg(long, short, value_enum, value_name = "FORM")]
+    output: Option<Output>,
+}
+
+impl Form {
     /// The form that programs read; `None` for tables.
     pub(crate) fn structured(self) -> Option<Structured> {
-        match self {
+        self.or(Output::Short)
+    }
+
+    /// As [`Form::structured`], where tables are not the usual form.
+    pub(crate) fn or(self, usual: Output) -> Option<Structured> {
+        match self.output.unwrap_or(usual) {
             Output::Short => None,
             Output::Json => Some(Structured::Json),
             Output::Yaml => Some(Structured::Yaml),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use http::Method;
+use mesh_api::names::port;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -20,22 +21,36 @@ const CONNECT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Which {
     /// Pod of the proxy: NAME, NAME.NAMESPACE or deploy/NAME.NAMESPACE; without one, the proxy on this machine
-    #[arg(value_name = "POD")]
-    pub(crate) target: Option<Target>,
+    #[arg(value_name = "POD", conflicts_with_all = ["file", "proxy"])]
+    target: Option<Target>,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Where a proxy is asked.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Place {
     /// A saved answer of the admin port in place of a proxy
-    #[arg(long, short, conflicts_with = "target", value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
-    /// Admin port of the proxy
-    #[arg(long = "proxy-admin-port", value_name = "PORT", default_value_t = mesh_api::names::port::ADMIN)]
-    pub(crate) admin_port: u16,
+    #[arg(long, short, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Admin port of a proxy that runs without a cluster: 127.0.0.1:15000
+    #[arg(long, value_name = "HOST:PORT", value_parser = address, conflicts_with = "file")]
+    proxy: Option<String>,
+    /// Admin port of the proxy in its pod
+    #[arg(long = "proxy-admin-port", value_name = "PORT", default_value_t = port::ADMIN)]
+    admin_port: u16,
+}
+
+fn address(text: &str) -> Result<String, String> {
+    crate::http::address(text, port::ADMIN)
 }
 
 /// A proxy that can be asked.
 pub(crate) enum Proxy {
     /// In a pod, which is asked by port-forward.
     Pod(Cluster, PodName, u16),
-    /// On this machine, at this port.
-    Local(u16),
+    /// At this address.
+    Address(String),
     /// Nobody: the answer is in a file.
     File(PathBuf),
 }
@@ -43,17 +58,28 @@ pub(crate) enum Proxy {
 impl Which {
     /// The proxy that is meant.
     pub(crate) async fn find(&self, cluster: &ClusterOptions) -> Result<Proxy> {
-        if let Some(file) = &self.file {
-            return Ok(Proxy::File(file.clone()));
-        }
-        match &self.target {
-            None => Ok(Proxy::Local(self.admin_port)),
-            Some(target) => {
+        match (&self.target, self.place.given()) {
+            (_, Some(proxy)) => Ok(proxy),
+            (None, None) => Ok(Proxy::Address(format!("127.0.0.1:{}", self.place.admin_port))),
+            (Some(target), None) => {
                 let cluster = Cluster::connect(cluster).await?;
                 let pod = target.pod(&cluster).await?;
-                Ok(Proxy::Pod(cluster, pod, self.admin_port))
+                Ok(self.place.of_pod(cluster, pod))
             }
         }
+    }
+}
+
+impl Place {
+    /// The proxy that is named without a cluster.
+    pub(crate) fn given(&self) -> Option<Proxy> {
+        let address = || self.proxy.clone().map(Proxy::Address);
+        self.file.clone().map(Proxy::File).or_else(address)
+    }
+
+    /// The proxy of a pod.
+    pub(crate) fn of_pod(&self, cluster: Cluster, pod: PodName) -> Proxy {
+        Proxy::Pod(cluster, pod, self.admin_port)
     }
 }
 
@@ -62,7 +88,7 @@ impl Proxy {
     pub(crate) fn name(&self) -> String {
         match self {
             Proxy::Pod(_, pod, _) => pod.to_string(),
-            Proxy::Local(port) => format!("127.0.0.1:{port}"),
+            Proxy::Address(address) => address.clone(),
             Proxy::File(file) => file.display().to_string(),
         }
     }
@@ -85,21 +111,20 @@ impl Proxy {
 
     async fn ask(&self, method: Method, path: &str) -> Result<Reply> {
         match self {
-            Proxy::Pod(cluster, pod, port) => cluster
-                .ask(pod, *port, method, path)
-                .await
-                .with_context(|| format!("the proxy of {pod} does not answer; has the pod one?")),
-            Proxy::Local(port) => {
-                let address = format!("127.0.0.1:{port}");
+            Proxy::Pod(cluster, pod, port) => match cluster.ask(pod, *port, method, path).await {
+                Ok(reply) => Ok(reply),
+                Err(error) => Err(error.context(cluster.why_no_proxy(pod).await)),
+            },
+            Proxy::Address(address) => {
                 let nobody = || {
                     format!(
-                        "no proxy answers on {address}; is this its pod? Name a pod of the cluster (deploy/NAME), or give a \
-                         saved dump with -f FILE"
+                        "no proxy answers on {address}; is this its pod? Name a pod of the cluster (deploy/NAME), another \
+                         address with --proxy, or a saved dump with -f FILE"
                     )
                 };
-                let stream = timeout(CONNECT, TcpStream::connect(&address)).await;
+                let stream = timeout(CONNECT, TcpStream::connect(address)).await;
                 let stream = stream.with_context(nobody)?.with_context(nobody)?;
-                crate::http::ask(stream, method, &address, path)
+                crate::http::ask(stream, method, address, path, None)
                     .await
                     .with_context(|| address.clone())
             }

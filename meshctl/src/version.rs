@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::cluster::ClusterOptions;
 use crate::control::Which;
 use crate::http::Reply;
-use crate::output::Structured;
+use crate::output::Form;
 
 const CLIENT: &str = env!("CARGO_PKG_VERSION");
 
@@ -25,9 +25,8 @@ pub(crate) struct Options {
     /// Versions alone; there is nothing longer, the flag is istioctl's
     #[arg(long, short, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true", hide = true)]
     short: bool,
-    /// Form of the output, in place of a line each
-    #[arg(long, short, value_enum, value_name = "FORM")]
-    output: Option<Structured>,
+    #[command(flatten)]
+    form: Form,
 }
 
 /// What is known of the mesh.
@@ -53,7 +52,7 @@ pub(crate) async fn run(options: &Options, cluster: &ClusterOptions) -> Result<S
     } else {
         None
     };
-    match options.output {
+    match options.form.structured() {
         None => Ok(lines(mesh.as_ref())),
         Some(form) => form.write(&document(mesh.as_ref())),
     }

@@ -20,6 +20,9 @@ use target::PodName;
 /// Longest wait for the API server to take a connection.
 const CONNECT: Duration = Duration::from_secs(15);
 
+/// Container of the proxy.
+pub(crate) const PROXY: &str = "istio-proxy";
+
 /// Which cluster, and where in it.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Cluster")]
@@ -105,11 +108,27 @@ impl Cluster {
         Api::namespaced(self.client.clone(), namespace)
     }
 
+    /// Why the proxy of a pod does not answer, as far as the pod says so.
+    pub(crate) async fn why_no_proxy(&self, pod: &PodName) -> String {
+        let found = self.pods(&pod.namespace).get_opt(&pod.name).await;
+        match found {
+            Ok(None) => format!(
+                "there is no pod {} in namespace {}; is -n right?",
+                pod.name, pod.namespace
+            ),
+            Ok(Some(found)) if !target::has_proxy(&found) => {
+                format!("pod {pod} has no {PROXY}: it is not part of the mesh")
+            }
+            Ok(Some(found)) if !target::is_running(&found) => format!("pod {pod} does not run"),
+            _ => format!("the proxy of {pod} does not answer"),
+        }
+    }
+
     /// Asks a port inside a pod, where it may listen on loopback only.
     pub(crate) async fn ask(&self, pod: &PodName, port: u16, method: Method, path: &str) -> Result<Reply> {
         let forward = forward::open(self, pod, port).await?;
         let host = format!("localhost:{port}");
-        match crate::http::ask(forward.stream, method, &host, path).await {
+        match crate::http::ask(forward.stream, method, &host, path, None).await {
             Ok(reply) => Ok(reply),
             Err(error) => match forward::reason(forward.error).await {
                 Some(reason) => Err(error.context(reason.trim().to_owned())),

@@ -12,7 +12,7 @@ use kube::api::ListParams;
 use kube::core::{ApiResource, DynamicObject, Selector};
 use kube::{Api, Resource};
 
-use super::Cluster;
+use super::{Cluster, ClusterOptions, PROXY};
 
 /// A pod.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,6 +127,18 @@ impl Target {
         })
     }
 
+    /// The pod of this name, where there is no cluster to ask.
+    pub(crate) fn named(&self, options: &ClusterOptions) -> Result<PodName> {
+        if self.kind != Kind::Pod {
+            bail!("{self}: without a cluster nobody knows its pods; write NAME.NAMESPACE");
+        }
+        let namespace = self.namespace.as_ref().or(options.namespace.as_ref());
+        Ok(PodName {
+            name: self.name.clone(),
+            namespace: namespace.map_or("default", String::as_str).to_owned(),
+        })
+    }
+
     async fn selector(&self, cluster: &Cluster, namespace: &str) -> Result<Selector> {
         let resource = match self.kind {
             Kind::Deployment => ApiResource::erase::<Deployment>(&()),
@@ -181,6 +193,13 @@ impl fmt::Display for Target {
 pub(crate) fn is_running(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
     phase == Some("Running") && pod.metadata.deletion_timestamp.is_none()
+}
+
+/// Whether it has a proxy, as a container or as an init container that goes on.
+pub(crate) fn has_proxy(pod: &Pod) -> bool {
+    let spec = pod.spec.iter();
+    spec.flat_map(|s| s.containers.iter().chain(s.init_containers.iter().flatten()))
+        .any(|c| c.name == PROXY)
 }
 
 /// Whether it takes traffic.

@@ -6,10 +6,10 @@ mod tests;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Subcommand;
 
-use crate::cluster::target::Target;
+use crate::cluster::target::{Kind, PodName, Target};
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::objects::{self, Objects};
 
@@ -45,6 +45,11 @@ pub(crate) struct Options {
 pub(crate) async fn run(what: &What, at: &ClusterOptions) -> Result<String> {
     let (What::Pod(options) | What::Service(options)) = what;
     let target = &options.target;
+    match (what, target.kind) {
+        (What::Pod(_), Kind::Pod) | (What::Service(_), Kind::Pod | Kind::Service) => {}
+        (What::Service(_), _) => bail!("{target} is no service; write NAME or NAME.NAMESPACE"),
+        (What::Pod(_), _) => {}
+    }
     let (objects, mut name, mut namespace);
     if options.files.is_empty() {
         let cluster = Cluster::connect(at).await?;
@@ -57,9 +62,16 @@ pub(crate) async fn run(what: &What, at: &ClusterOptions) -> Result<String> {
         }
     } else {
         objects = Objects::of(objects::of_files(&options.files)?, None);
-        name = target.name.clone();
-        let given = target.namespace.clone().or_else(|| at.namespace.clone());
-        namespace = given.unwrap_or_else(|| "default".to_owned());
+        let target = Target {
+            // Services are named as pods are.
+            kind: if target.kind == Kind::Service {
+                Kind::Pod
+            } else {
+                target.kind
+            },
+            ..target.clone()
+        };
+        PodName { name, namespace } = target.named(at)?;
     }
     match what {
         What::Pod(_) => render::pod(&objects.store, &namespace, &name),

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::cluster::PROXY;
+use crate::cluster::target::has_proxy;
 use anyhow::{Result, bail};
 use mesh_api::istio::{AnyObject, Object, PeerAuthentication};
 use mesh_api::k8s::Pod;
@@ -14,7 +16,6 @@ use mesh_control::store::workload::{Workload, selects};
 use mesh_control::store::{Store, endpoint};
 
 const LINE: &str = "--------------------\n";
-const PROXY: &str = "istio-proxy";
 
 /// What the mesh makes of a pod.
 pub(super) fn pod(store: &Store, namespace: &str, name: &str) -> Result<String> {
@@ -66,12 +67,6 @@ fn pod_object<'a>(store: &'a Store, namespace: &str, name: &str) -> Option<&'a P
         AnyObject::Pod(pod) if o.namespace() == namespace && o.name() == name => Some(&pod.object),
         _ => None,
     })
-}
-
-fn has_proxy(pod: &Pod) -> bool {
-    let spec = pod.spec.iter();
-    spec.flat_map(|s| s.containers.iter().chain(s.init_containers.iter().flatten()))
-        .any(|c| c.name == PROXY)
 }
 
 /// `8080 (web), 15090 (istio-proxy)`.

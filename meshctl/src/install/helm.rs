@@ -15,6 +15,8 @@ const VARIABLE: &str = "HELM";
 pub(crate) struct Helm {
     words: Vec<String>,
     cluster: Vec<String>,
+    /// Where the control plane is.
+    namespace: String,
 }
 
 impl Helm {
@@ -32,8 +34,11 @@ impl Helm {
         if let Some(context) = &options.context {
             cluster.extend(["--kube-context".to_owned(), context.clone()]);
         }
-        cluster.extend(["--namespace".to_owned(), options.istio_namespace.clone()]);
-        Helm { words, cluster }
+        Helm {
+            words,
+            cluster,
+            namespace: options.istio_namespace.clone(),
+        }
     }
 
     /// `helm upgrade --install`.
@@ -61,16 +66,21 @@ impl Helm {
     }
 
     /// `helm uninstall`.
-    pub(crate) async fn uninstall(&self, release: &str) -> Result<String> {
-        self.run(&["uninstall", release, "--wait"]).await
+    pub(crate) async fn uninstall(&self, release: &str, namespace: &str) -> Result<String> {
+        self.run_in(namespace, &["uninstall", release, "--wait"]).await
     }
 
     async fn run(&self, command: &[&str]) -> Result<String> {
+        self.run_in(&self.namespace, command).await
+    }
+
+    async fn run_in(&self, namespace: &str, command: &[&str]) -> Result<String> {
         let (program, first) = self.words.split_first().context("no helm")?;
         let output = Command::new(program)
             .args(first)
             .args(command)
             .args(&self.cluster)
+            .args(["--namespace", namespace])
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output()

@@ -21,6 +21,7 @@ use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, ClusterOptions};
+use crate::control::Revision;
 use crate::output::Done;
 use chart::Chart;
 use helm::Helm;
@@ -30,6 +31,10 @@ use settings::Settings;
 const RELEASE: &str = "istio";
 /// A CRD that every installation has.
 const CRD: &str = "virtualservices.networking.istio.io";
+
+/// Annotations by which Helm knows the release of an object.
+const OWNER: &str = "meta.helm.sh/release-name";
+const OWNERS_NAMESPACE: &str = "meta.helm.sh/release-namespace";
 
 /// What to install.
 #[derive(Debug, Clone, clap::Args)]
@@ -41,9 +46,8 @@ pub(crate) struct What {
     /// A file of settings: an IstioOperator, or values of the chart
     #[arg(long = "filename", short = 'f', value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Name of the control plane, to stand beside another
-    #[arg(long, short, value_name = "NAME")]
-    revision: Option<String>,
+    #[command(flatten)]
+    revision: Revision,
     /// Folder of the chart mesh, in place of the one in this program
     #[arg(long, short = 'd', value_name = "FOLDER")]
     manifests: Option<PathBuf>,
@@ -59,13 +63,13 @@ Examples:
   meshctl install -y
   meshctl install -y --set profile=demo --set meshConfig.outboundTrafficPolicy.mode=REGISTRY_ONLY
   meshctl install -y --set hub=registry.example.com/mesh --set components.cni.enabled=true
+  meshctl install -y -r canary --set profile=minimal       beside the one that is there
   meshctl install --dry-run --set profile=minimal")]
 pub(crate) struct Options {
     #[command(flatten)]
     what: What,
-    /// Do not ask
-    #[arg(long = "skip-confirmation", short = 'y')]
-    yes: bool,
+    #[command(flatten)]
+    confirmation: Confirmation,
     /// Print the manifests and change nothing
     #[arg(long = "dry-run")]
     dry_run: bool,
@@ -75,6 +79,14 @@ pub(crate) struct Options {
     /// Check all objects at the end, as verify-install does
     #[arg(long)]
     verify: bool,
+}
+
+/// Whether to ask before anything is changed.
+#[derive(clap::Args)]
+pub(crate) struct Confirmation {
+    /// Do not ask
+    #[arg(long = "skip-confirmation", short = 'y')]
+    yes: bool,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -111,7 +123,7 @@ impl What {
         for expression in &self.set {
             settings::set(&mut spec, expression)?;
         }
-        if let Some(revision) = &self.revision {
+        if let Some(revision) = self.revision.name() {
             spec["revision"] = json!(revision);
         }
         let Settings { profile, values } = settings::values(&spec, &chart.groups()?)?;
@@ -158,8 +170,13 @@ impl Plan {
             .get_opt(CRD)
             .await
             .context("the cluster cannot be asked for its CRDs")?;
-        let owner = present.and_then(|o| o.metadata.annotations?.remove("meta.helm.sh/release-name"));
-        if owner.is_some_and(|owner| owner != self.release) && self.release != RELEASE {
+        let owner = present.and_then(|o| {
+            let mut annotations = o.metadata.annotations?;
+            let [name, namespace] = [OWNER, OWNERS_NAMESPACE].map(|key| annotations.remove(key));
+            Some((name?, namespace?))
+        });
+        let own = (self.release.clone(), cluster.root.clone());
+        if owner.is_some_and(|owner| owner != own) && self.release != RELEASE {
             settings::merge(&mut self.values, json!({"base": {"enabled": false}}));
             self.write()?;
         }
@@ -187,18 +204,16 @@ pub(crate) async fn run(options: &Options, at: &ClusterOptions) -> Result<Done> 
     }
     let cluster = Cluster::connect(at).await?;
     server_version(&cluster).await?;
-    if !options.yes {
-        confirm(&format!(
-            "This will install the Ferromesh {} profile \"{}\" into the cluster. Proceed? (y/N) ",
-            env!("CARGO_PKG_VERSION"),
-            plan.profile
-        ))?;
-    }
+    options.confirmation.ask(&format!(
+        "This will install the Ferromesh {} profile \"{}\" into the cluster. Proceed? (y/N) ",
+        env!("CARGO_PKG_VERSION"),
+        plan.profile
+    ))?;
     plan.mind_others(&cluster).await?;
     helm.install(&plan.release, plan.chart.path(), plan.file.path()).await?;
     progress::follow(&cluster, &plan.release, options.timeout).await?;
     if options.verify {
-        let mut releases = release::all(&cluster).await?;
+        let mut releases = release::all(&cluster, &options.what.revision).await?;
         releases.retain(|r| r.name == plan.release);
         let manifests: String = releases.into_iter().map(|r| r.manifest).collect();
         return verify::check(&cluster, &manifests).await;
@@ -213,20 +228,25 @@ async fn server_version(cluster: &Cluster) -> Result<String> {
     Ok(version.trim_start_matches('v').to_owned())
 }
 
-/// Asks, where somebody can answer.
-fn confirm(question: &str) -> Result<()> {
-    if !std::io::stdin().is_terminal() {
-        bail!("nobody can be asked here; give -y (--skip-confirmation)");
+impl Confirmation {
+    /// Asks, where somebody can answer.
+    fn ask(&self, question: &str) -> Result<()> {
+        if self.yes {
+            return Ok(());
+        }
+        if !std::io::stdin().is_terminal() {
+            bail!("nobody can be asked here; give -y (--skip-confirmation)");
+        }
+        let mut out = std::io::stdout();
+        write!(out, "{question}")?;
+        out.flush()?;
+        let mut answer = String::new();
+        std::io::stdin().lock().read_line(&mut answer)?;
+        if !matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
+            bail!("cancelled; nothing was changed");
+        }
+        Ok(())
     }
-    let mut out = std::io::stdout();
-    write!(out, "{question}")?;
-    out.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    if !matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
-        bail!("cancelled");
-    }
-    Ok(())
 }
 
 /// `manifest`.

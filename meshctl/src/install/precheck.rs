@@ -6,6 +6,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::Api;
 use kube::api::{ListParams, PostParams};
 
+use super::OWNER;
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::output::Done;
 
@@ -52,7 +53,7 @@ pub(crate) async fn run(at: &ClusterOptions) -> Result<Done> {
         .filter(|crd| crd.metadata.name.as_ref().is_some_and(|n| n.ends_with(".istio.io")))
         .filter(|crd| {
             let annotations = crd.metadata.annotations.as_ref();
-            !annotations.is_some_and(|a| a.contains_key("meta.helm.sh/release-name"))
+            !annotations.is_some_and(|a| a.contains_key(OWNER))
         })
         .filter_map(|crd| crd.metadata.name)
         .collect();

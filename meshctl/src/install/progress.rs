@@ -12,7 +12,7 @@ use kube::api::ListParams;
 use crate::cluster::Cluster;
 
 /// How often is looked.
-const EACH: Duration = Duration::from_secs(1);
+pub(super) const EACH: Duration = Duration::from_secs(1);
 
 /// A Deployment or DaemonSet.
 struct Workload {

@@ -1,6 +1,7 @@
 //! Helm's releases, as Helm keeps them: a Secret for each revision.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::Read as _;
 
 use anyhow::{Context as _, Result};
@@ -13,6 +14,7 @@ use kube::api::ListParams;
 use serde::Deserialize;
 
 use crate::cluster::Cluster;
+use crate::control::Revision;
 
 /// Charts of ours.
 const CHARTS: [&str; 6] = ["mesh", "base", "control", "gateway", "cni", "addons"];
@@ -24,6 +26,9 @@ const LONGEST: u64 = 64 << 20;
 pub(crate) struct Release {
     /// Name.
     pub(crate) name: String,
+    /// Namespace.
+    #[serde(default)]
+    pub(crate) namespace: String,
     /// What was installed, as YAML.
     #[serde(default)]
     pub(crate) manifest: String,
@@ -47,7 +52,7 @@ struct Metadata {
 
 impl Release {
     /// `mesh-0.1.0`.
-    pub(crate) fn chart(&self) -> String {
+    fn chart(&self) -> String {
         format!("{}-{}", self.chart.metadata.name, self.chart.metadata.version)
     }
 
@@ -57,24 +62,42 @@ impl Release {
     }
 }
 
-/// The newest state of each release of our charts in the control plane's namespace.
-pub(crate) async fn all(cluster: &Cluster) -> Result<Vec<Release>> {
+impl fmt::Display for Release {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{} ({})", self.name, self.namespace, self.chart())
+    }
+}
+
+/// The newest state of each release of our charts in the control plane's namespace, of one revision if one is asked for.
+pub(crate) async fn all(cluster: &Cluster, revision: &Revision) -> Result<Vec<Release>> {
     let secrets: Api<Secret> = Api::namespaced(cluster.client.clone(), &cluster.root);
+    let all = of_secrets(&secrets).await;
+    let mut all = all.with_context(|| format!("Helm's Secrets in namespace {}", cluster.root))?;
+    all.retain(|release| revision.name().is_none_or(|name| release.revision() == name));
+    Ok(all)
+}
+
+/// As [`all`], in all namespaces.
+pub(crate) async fn everywhere(cluster: &Cluster) -> Result<Vec<Release>> {
+    let secrets: Api<Secret> = Api::all(cluster.client.clone());
+    of_secrets(&secrets).await.context("Helm's Secrets in all namespaces")
+}
+
+async fn of_secrets(secrets: &Api<Secret>) -> Result<Vec<Release>> {
     let list = ListParams::default().labels("owner=helm");
-    let secrets = secrets.list(&list).await;
-    let secrets = secrets.with_context(|| format!("Helm's Secrets in namespace {}", cluster.root))?;
-    let mut newest: BTreeMap<String, (u64, Secret)> = BTreeMap::new();
-    for secret in secrets {
+    let mut newest: BTreeMap<(String, String), (u64, Secret)> = BTreeMap::new();
+    for secret in secrets.list(&list).await? {
         let labels = secret.metadata.labels.clone().unwrap_or_default();
         let version = labels.get("version").and_then(|v| v.parse().ok()).unwrap_or(0);
-        if let Some(name) = labels.get("name")
-            && newest.get(name).is_none_or(|(known, _)| *known < version)
-        {
-            newest.insert(name.clone(), (version, secret));
+        if let Some(name) = labels.get("name") {
+            let key = (secret.metadata.namespace.clone().unwrap_or_default(), name.clone());
+            if newest.get(&key).is_none_or(|(known, _)| *known < version) {
+                newest.insert(key, (version, secret));
+            }
         }
     }
     let mut out = Vec::new();
-    for (name, (_, secret)) in newest {
+    for ((_, name), (_, secret)) in newest {
         let data = secret.data.unwrap_or_default();
         let coded = data.get("release").map(|bytes| bytes.0.as_slice()).unwrap_or_default();
         let release = decode(coded).with_context(|| format!("release {name}"))?;
@@ -109,14 +132,14 @@ mod tests {
 
     #[test]
     fn releases_are_read() {
-        let json = serde_json::json!({"name": "istio", "manifest": "---\nkind: A\n", "config": {"revision": "x"},
+        let json = serde_json::json!({"name": "istio", "namespace": "mesh", "manifest": "---\nkind: A\n", "config": {"revision": "x"},
             "chart": {"metadata": {"name": "mesh", "version": "0.1.0"}, "templates": []}, "version": 3});
         let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
         gzip.write_all(json.to_string().as_bytes()).expect("written");
         let coded = STANDARD.encode(gzip.finish().expect("gzip"));
         let release = decode(coded.as_bytes()).expect("a release");
         assert_eq!((release.name.as_str(), release.revision()), ("istio", "x"));
-        assert_eq!(release.chart(), "mesh-0.1.0");
+        assert_eq!(release.to_string(), "istio.mesh (mesh-0.1.0)");
         for bad in ["", "!", "aGVsbG8="] {
             assert!(decode(bad.as_bytes()).is_err(), "{bad}");
         }

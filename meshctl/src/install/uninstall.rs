@@ -1,6 +1,8 @@
 //! `uninstall`: releases of our charts, and with `--purge` everything else that the mesh has left.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -10,9 +12,12 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams};
 use kube::core::NamespaceResourceScope;
 
+use super::Confirmation;
 use super::helm::Helm;
-use super::{confirm, release};
+use super::progress::EACH;
+use super::release::{self, Release};
 use crate::cluster::{Cluster, ClusterOptions};
+use crate::control::{CONTROL, Revision};
 
 /// Secret with the key of the CA that the control plane made.
 const CA: &str = "istio-ca-secret";
@@ -21,61 +26,87 @@ const ROOTS: &str = "istio-ca-root-cert";
 /// Leases of the control plane begin so.
 const LEASES: &str = "mesh-control-";
 
+/// Nobody's control plane takes longer to stop.
+const GONE: Duration = Duration::from_secs(120);
+
 /// What to take away.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Without --purge the CRDs with all objects of their kinds, and the Secret with the CA's key, stay where they are.
+Without --purge the CRDs with all objects of their kinds, and the Secret with the CA's key, stay where they are. The
+namespace of the control plane stays in any case.
 Take the proxies out of the pods first: remove the label of their namespaces and restart the workloads.")]
 pub(crate) struct Options {
-    /// Only this control plane
-    #[arg(long, short, value_name = "NAME")]
-    revision: Option<String>,
-    /// Everything of every control plane: CRDs with the objects of their kinds, and the CA's key
+    #[command(flatten)]
+    revision: Revision,
+    /// Everything of every control plane in every namespace: CRDs with the objects of their kinds, and the CA's key
     #[arg(long, conflicts_with = "revision")]
     purge: bool,
-    /// Do not ask
-    #[arg(long = "skip-confirmation", short = 'y')]
-    yes: bool,
+    #[command(flatten)]
+    confirmation: Confirmation,
 }
 
 /// Takes it away, with a line for each thing.
 pub(crate) async fn run(options: &Options, at: &ClusterOptions) -> Result<String> {
     let cluster = Cluster::connect(at).await?;
-    let mut releases = release::all(&cluster).await?;
-    if let Some(revision) = &options.revision {
-        let revision = if revision == "default" { "" } else { revision };
-        releases.retain(|r| r.revision() == revision);
-    }
+    let mut releases = if options.purge {
+        release::everywhere(&cluster).await?
+    } else {
+        release::all(&cluster, &options.revision).await?
+    };
+    let names: Vec<String> = releases.iter().map(ToString::to_string).collect();
+    let names = names.join(", ");
     if releases.is_empty() && !options.purge {
         bail!(
-            "no release of the mesh is in namespace {}; is -i right? Nothing was removed",
+            "no release of the mesh{} is in namespace {}; is -i right? Nothing was removed",
+            options
+                .revision
+                .revision
+                .as_ref()
+                .map(|r| format!(" with revision {r}"))
+                .unwrap_or_default(),
             cluster.root
         );
     }
-    if !options.yes {
-        let names: Vec<String> = releases.iter().map(|r| format!("{} ({})", r.name, r.chart())).collect();
-        let more = if options.purge {
-            " All CRDs of the mesh go too, with every object of their kinds, and the CA's key."
-        } else {
-            ""
-        };
-        confirm(&format!(
-            "This will remove from the cluster: {}.{more} Proceed? (y/N) ",
-            names.join(", ")
-        ))?;
+    if !options.purge && options.revision.name().is_none() && several(&releases) {
+        bail!(
+            "there are several control planes: {names}; say which with --revision NAME (or default), or take --purge"
+        );
     }
+    let more = if options.purge {
+        " All CRDs of the mesh go too, with every object of their kinds, and the CA's key."
+    } else {
+        ""
+    };
+    let names = if names.is_empty() { "no release" } else { &names };
+    options.confirmation.ask(&format!(
+        "This will remove from the cluster: {names}.{more} Proceed? (y/N) "
+    ))?;
     let helm = Helm::new(at);
     // The one with the CRDs and roles last.
     releases.sort_by_key(|r| (r.revision().is_empty(), r.name.clone()));
     for release in &releases {
-        helm.uninstall(&release.name).await?;
-        say(&format!("  Removed release {}.{}.", release.name, cluster.root));
+        helm.uninstall(&release.name, &release.namespace).await?;
+        say(&format!("  Removed release {}.{}.", release.name, release.namespace));
     }
     if options.purge {
-        purge(&cluster).await?;
+        let mut roots: BTreeSet<String> = releases.into_iter().map(|r| r.namespace).collect();
+        roots.insert(cluster.root.clone());
+        for root in &roots {
+            purge(&cluster, root).await?;
+        }
+        purge_all(&cluster).await?;
     }
     say("✔ Uninstall complete");
-    Ok(String::new())
+    let root = &cluster.root;
+    Ok(format!(
+        "Namespace {root} is left as it is; `kubectl delete namespace {root}` removes it with what is in it.\n"
+    ))
+}
+
+/// Whether there is more than one control plane among them.
+fn several(releases: &[Release]) -> bool {
+    let revisions: BTreeSet<&str> = releases.iter().map(Release::revision).collect();
+    revisions.len() > 1
 }
 
 fn say(line: &str) {
@@ -84,7 +115,29 @@ fn say(line: &str) {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-async fn purge(cluster: &Cluster) -> Result<()> {
+/// What control planes have left in their namespace. One that is on its way out would write it again, so it has to be gone.
+async fn purge(cluster: &Cluster, root: &str) -> Result<()> {
+    let end = Instant::now() + GONE;
+    let list = ListParams::default().labels(CONTROL);
+    while !cluster.pods(root).list(&list).await.context("pods")?.items.is_empty() {
+        if Instant::now() >= end {
+            bail!("the control plane's pods in namespace {root} still run after {GONE:?}; run the command again");
+        }
+        tokio::time::sleep(EACH).await;
+    }
+    remove::<Secret>(cluster, root, CA).await?;
+    let leases: Api<Lease> = Api::namespaced(cluster.client.clone(), root);
+    for lease in leases.list(&ListParams::default()).await.context("leases")? {
+        let name = lease.metadata.name.unwrap_or_default();
+        if name.starts_with(LEASES) {
+            remove::<Lease>(cluster, root, &name).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What they have left elsewhere.
+async fn purge_all(cluster: &Cluster) -> Result<()> {
     let client = &cluster.client;
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let names: Vec<String> = namespaces
@@ -96,14 +149,6 @@ async fn purge(cluster: &Cluster) -> Result<()> {
         .collect();
     for namespace in &names {
         remove::<ConfigMap>(cluster, namespace, ROOTS).await?;
-    }
-    remove::<Secret>(cluster, &cluster.root, CA).await?;
-    let leases: Api<Lease> = Api::namespaced(client.clone(), &cluster.root);
-    for lease in leases.list(&ListParams::default()).await.context("leases")? {
-        let name = lease.metadata.name.unwrap_or_default();
-        if name.starts_with(LEASES) {
-            remove::<Lease>(cluster, &cluster.root, &name).await?;
-        }
     }
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
     for crd in crds.list(&ListParams::default()).await.context("CRDs")? {

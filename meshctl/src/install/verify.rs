@@ -26,11 +26,7 @@ pub(crate) async fn run(options: &Options, at: &ClusterOptions) -> Result<Done> 
     let cluster = Cluster::connect(at).await?;
     let what = &options.what;
     let manifests = if what.set.is_empty() && what.files.is_empty() && what.manifests.is_none() {
-        let mut releases = release::all(&cluster).await?;
-        if let Some(revision) = &what.revision {
-            let revision = if revision == "default" { "" } else { revision };
-            releases.retain(|r| r.revision() == revision);
-        }
+        let releases = release::all(&cluster, &what.revision).await?;
         if releases.is_empty() {
             bail!(
                 "nothing is installed by Helm in namespace {}; is -i right? `meshctl install` installs the mesh",

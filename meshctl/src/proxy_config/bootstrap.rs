@@ -3,26 +3,23 @@
 use anyhow::{Context as _, Result};
 use clap::Args;
 
+use super::Common;
 use crate::dump::Dump;
 use crate::envoy_json::camel_case;
-use crate::output::Output;
-use crate::proxy::Which;
+use crate::output::{Form, Output};
 
 /// Of which proxy, and how.
 #[derive(Args)]
 pub(super) struct Options {
     #[command(flatten)]
-    pub(super) which: Which,
-    /// Form of the output; short are the versions alone
-    #[arg(long, short, value_enum, default_value = "json", value_name = "FORM")]
-    pub(super) output: Output,
+    pub(super) common: Common,
 }
 
-/// The bootstrap, or the versions that it names.
-pub(super) fn run(dump: &Dump, output: Output) -> Result<String> {
+/// The bootstrap, or (`-o short`) the versions that it names.
+pub(super) fn run(dump: &Dump, form: Form) -> Result<String> {
     let section = dump.sections("BootstrapConfigDump").next();
     let section = section.context("the dump has no bootstrap")?;
-    match output.structured() {
+    match form.or(Output::Json) {
         Some(form) => form.write(&camel_case("envoy.admin.v3.BootstrapConfigDump", section)),
         None => Ok(versions(dump)),
     }

@@ -21,18 +21,18 @@ pub(super) struct Options {
 /// Which clusters.
 #[derive(Args, Default)]
 pub(super) struct Filter {
-    /// Those of hosts that end so: catalog.shop.svc.cluster.local
+    /// Those of hosts with this in their names: catalog.shop
     #[arg(long, value_name = "HOST", default_value = "")]
-    fqdn: String,
+    pub(super) fqdn: String,
     /// Those of this port of the service
     #[arg(long, value_name = "PORT")]
-    port: Option<u16>,
+    pub(super) port: Option<u16>,
     /// Those of this subset
     #[arg(long, value_name = "NAME", default_value = "")]
-    subset: String,
-    /// inbound or outbound
-    #[arg(long, value_name = "DIRECTION", default_value = "")]
-    direction: String,
+    pub(super) subset: String,
+    /// Those for what comes to the application, or for what it sends
+    #[arg(long, value_name = "DIRECTION", value_parser = ["inbound", "outbound"])]
+    pub(super) direction: Option<String>,
 }
 
 impl Filter {
@@ -45,16 +45,15 @@ impl Filter {
     }
 
     fn passes(&self, name: &str) -> bool {
-        let any = self.fqdn.is_empty() && self.port.is_none() && self.subset.is_empty() && self.direction.is_empty();
         let Some(parts) = ClusterName::parse(name) else {
             // Clusters without a service have nothing but a name.
-            let by_name = !self.fqdn.is_empty() && name.ends_with(&self.fqdn);
-            return any || (by_name && self.port.is_none() && self.subset.is_empty() && self.direction.is_empty());
+            let others = self.port.is_some() || !self.subset.is_empty() || self.direction.is_some();
+            return !others && name.contains(&self.fqdn);
         };
-        parts.host.ends_with(&self.fqdn)
-            && self.port.is_none_or(|port| parts.port.to_string() == port.to_string())
+        parts.host.contains(&self.fqdn)
+            && self.port.is_none_or(|port| parts.port == port)
             && (self.subset.is_empty() || parts.subset == self.subset)
-            && (self.direction.is_empty() || parts.direction == self.direction)
+            && self.direction.as_ref().is_none_or(|d| parts.direction == d)
     }
 }
 

@@ -25,16 +25,16 @@ pub(super) struct Options {
 pub(super) struct Filter {
     /// Those of this address
     #[arg(long, value_name = "ADDRESS", default_value = "")]
-    address: String,
+    pub(super) address: String,
     /// Those of this port
     #[arg(long, value_name = "PORT")]
-    port: Option<u16>,
+    pub(super) port: Option<u16>,
     /// Those of this cluster: 'outbound|80||catalog.shop.svc.cluster.local'
     #[arg(long, value_name = "NAME", default_value = "")]
-    cluster: String,
+    pub(super) cluster: String,
     /// Those of this status: healthy, unhealthy, degraded, …
     #[arg(long, value_name = "STATUS", default_value = "")]
-    status: String,
+    pub(super) status: String,
 }
 
 impl Filter {
@@ -106,7 +106,7 @@ pub(super) async fn run(options: &Options, proxy: &Proxy, told: bool) -> Result<
             table,
         ),
     };
-    match options.common.output.structured() {
+    match options.common.form.structured() {
         None => Ok(table(&chosen)),
         Some(form) => form.write(&chosen.iter().map(|one| camel_case(type_name, one)).collect()),
     }

@@ -3,6 +3,7 @@
 use clap::{ArgAction, Args};
 use serde_json::Value;
 
+use super::route::path;
 use super::{Common, array, socket, text};
 use crate::dump::Dump;
 
@@ -22,27 +23,16 @@ pub(super) struct Options {
 pub(super) struct Filter {
     /// Those of this address
     #[arg(long, value_name = "ADDRESS", default_value = "")]
-    address: String,
+    pub(super) address: String,
     /// Those of this port
     #[arg(long, value_name = "PORT")]
-    port: Option<u16>,
+    pub(super) port: Option<u16>,
     /// Those of this type: HTTP, TCP, HTTP+TCP, UNKNOWN
     #[arg(long = "type", value_name = "TYPE", default_value = "")]
-    kind: String,
+    pub(super) kind: String,
     /// Each filter chain in a line; without, each listener
     #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub(super) verbose: bool,
-}
-
-impl Default for Filter {
-    fn default() -> Self {
-        Filter {
-            address: String::new(),
-            port: None,
-            kind: String::new(),
-            verbose: true,
-        }
-    }
 }
 
 impl Filter {
@@ -50,14 +40,33 @@ impl Filter {
     pub(super) fn of<'a>(&self, dump: &'a Dump) -> Vec<&'a Value> {
         let mut listeners = dump.resources("ListenersConfigDump", "listener");
         listeners.retain(|listener| {
-            let (address, port) = socket(&listener["address"]);
-            (self.address.is_empty() || self.address.eq_ignore_ascii_case(&address))
+            let (addresses, port) = addresses(listener);
+            (self.address.is_empty() || addresses.split(',').any(|a| self.address.eq_ignore_ascii_case(a)))
                 && self.port.is_none_or(|wanted| wanted.to_string() == port)
                 && (self.kind.is_empty() || self.kind.eq_ignore_ascii_case(kind(listener)))
         });
         listeners.sort_by_key(|l| (l["address"]["socket_address"]["port_value"].as_u64(), text(&l["name"])));
         listeners
     }
+}
+
+/// The rows of the listeners that pass: one for each chain, or for each listener.
+pub(super) fn rows(filter: &Filter, listeners: &[&Value]) -> String {
+    if filter.verbose {
+        table(listeners)
+    } else {
+        brief(listeners)
+    }
+}
+
+/// All of its addresses, and its port.
+fn addresses(listener: &Value) -> (String, String) {
+    let (mut all, port) = socket(&listener["address"]);
+    for more in array(&listener["additional_addresses"]) {
+        all.push(',');
+        all.push_str(&socket(&more["address"]).0);
+    }
+    (all, port)
 }
 
 /// What its chains end in.
@@ -80,9 +89,9 @@ fn kind(listener: &Value) -> &'static str {
 }
 
 /// ADDRESSES, PORT, TYPE.
-pub(super) fn brief(listeners: &[&Value]) -> String {
+fn brief(listeners: &[&Value]) -> String {
     let row = |listener: &&Value| {
-        let (address, port) = socket(&listener["address"]);
+        let (address, port) = addresses(listener);
         vec![address, port, kind(listener).to_owned()]
     };
     let rows: Vec<_> = listeners.iter().map(row).collect();
@@ -90,10 +99,10 @@ pub(super) fn brief(listeners: &[&Value]) -> String {
 }
 
 /// ADDRESSES, PORT, MATCH, DESTINATION.
-pub(super) fn table(listeners: &[&Value]) -> String {
+fn table(listeners: &[&Value]) -> String {
     let mut rows = Vec::new();
     for listener in listeners {
-        let (address, port) = socket(&listener["address"]);
+        let (address, port) = addresses(listener);
         for chain in array(&listener["filter_chains"]) {
             rows.push(vec![
                 address.clone(),
@@ -113,12 +122,7 @@ pub(super) fn table(listeners: &[&Value]) -> String {
 /// `Trans: tls; App: istio-http/1.1; Addr: *:8080`, `ALL` when there is no condition.
 fn criteria(matches: &Value) -> String {
     let strings = |list: &Value| {
-        let all: Vec<&str> = list
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .collect();
+        let all: Vec<&str> = array(list).iter().filter_map(Value::as_str).collect();
         all.join(",")
     };
     let mut parts = Vec::new();
@@ -133,10 +137,8 @@ fn criteria(matches: &Value) -> String {
     if !applications.is_empty() {
         parts.push(format!("App: {applications}"));
     }
-    let prefixes: Vec<String> = matches["prefix_ranges"]
-        .as_array()
-        .into_iter()
-        .flatten()
+    let prefixes: Vec<String> = array(&matches["prefix_ranges"])
+        .iter()
         .map(|range| {
             format!(
                 "{}/{}",
@@ -164,7 +166,7 @@ fn criteria(matches: &Value) -> String {
 }
 
 fn destination(chain: &Value) -> String {
-    for filter in chain["filters"].as_array().into_iter().flatten() {
+    for filter in array(&chain["filters"]) {
         let config = &filter["typed_config"];
         if let Some(route) = config["rds"]["route_config_name"].as_str() {
             return format!("Route: {route}");
@@ -173,18 +175,17 @@ fn destination(chain: &Value) -> String {
             return format!("Cluster: {cluster}");
         }
         if config["weighted_clusters"].is_object() {
-            let clusters = config["weighted_clusters"]["clusters"].as_array().into_iter().flatten();
+            let clusters = array(&config["weighted_clusters"]["clusters"]);
             let all: Vec<String> = clusters
+                .iter()
                 .map(|c| format!("{}={}", text(&c["name"]), c["weight"]))
                 .collect();
             return format!("Cluster: {}", all.join(", "));
         }
         if let Some(hosts) = config["route_config"]["virtual_hosts"].as_array() {
-            let routes = hosts.iter().flat_map(|h| h["routes"].as_array().into_iter().flatten());
-            let prefixes: Vec<String> = routes
-                .filter_map(|r| Some(format!("{}*", r["match"]["prefix"].as_str()?)))
-                .collect();
-            return format!("Inline Route: {}", prefixes.join(", "));
+            let routes = hosts.iter().flat_map(|h| array(&h["routes"]));
+            let paths: Vec<String> = routes.map(|r| path(&r["match"])).collect();
+            return format!("Inline Route: {}", paths.join(", "));
         }
     }
     "Non-HTTP/Non-TCP".to_owned()

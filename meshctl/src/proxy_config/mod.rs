@@ -18,24 +18,32 @@ use serde_json::Value;
 use crate::cluster::ClusterOptions;
 use crate::dump::Dump;
 use crate::envoy_json::camel_case;
-use crate::output::Output;
+use crate::output::Form;
 use crate::proxy::Which;
 
 /// What to show, and of which proxy.
 #[derive(Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Options {
     #[command(subcommand)]
     what: What,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  meshctl pc cluster deploy/webapp -n shop --fqdn catalog
+  meshctl pc endpoint deploy/webapp -n shop --cluster 'outbound|80||catalog.shop.svc.cluster.local'
+  meshctl pc route webapp-7d9c-x2.shop --name 80 -o json
+  meshctl pc listener --proxy 127.0.0.1:15000           a proxy without Kubernetes
+  meshctl pc all -f config_dump.json                    a saved /config_dump?include_eds";
 
 /// Of which proxy, and how.
 #[derive(Args)]
 struct Common {
     #[command(flatten)]
     which: Which,
-    /// Form of the output
-    #[arg(long, short, value_enum, default_value = "short", value_name = "FORM")]
-    output: Output,
+    #[command(flatten)]
+    form: Form,
 }
 
 #[derive(Subcommand)]
@@ -78,21 +86,13 @@ pub(crate) async fn run(options: &Options, cluster: &ClusterOptions) -> Result<S
         }
         What::Listener(filter) => {
             let dump = dump(&filter.common.which, cluster).await?;
-            let table: fn(&[&Value]) -> String = if filter.filter.verbose {
-                listener::table
-            } else {
-                listener::brief
-            };
-            show(&filter.common, listener::NAME, &filter.filter.of(&dump), table)
+            let rows = |all: &[&Value]| listener::rows(&filter.filter, all);
+            show(&filter.common, listener::NAME, &filter.filter.of(&dump), rows)
         }
         What::Route(filter) => {
             let dump = dump(&filter.common.which, cluster).await?;
-            let table: fn(&[&Value]) -> String = if filter.filter.verbose {
-                route::table
-            } else {
-                route::brief
-            };
-            show(&filter.common, route::NAME, &filter.filter.of(&dump), table)
+            let rows = |all: &[&Value]| route::rows(&filter.filter, all);
+            show(&filter.common, route::NAME, &filter.filter.of(&dump), rows)
         }
         What::Endpoint(filter) => {
             let proxy = filter.common.which.find(cluster).await?;
@@ -104,12 +104,12 @@ pub(crate) async fn run(options: &Options, cluster: &ClusterOptions) -> Result<S
         }
         What::Secret(secret) => {
             let dump = dump(&secret.common.which, cluster).await?;
-            secret::run(&dump, secret.common.output)
+            secret::run(&dump, secret.common.form)
         }
         What::Log(log) => log::run(log, cluster).await,
         What::Bootstrap(bootstrap) => {
-            let dump = dump(&bootstrap.which, cluster).await?;
-            bootstrap::run(&dump, bootstrap.output)
+            let dump = dump(&bootstrap.common.which, cluster).await?;
+            bootstrap::run(&dump, bootstrap.common.form)
         }
     }
 }
@@ -120,7 +120,7 @@ async fn dump(which: &Which, cluster: &ClusterOptions) -> Result<Dump> {
 
 /// Resources as a table, or as a list of messages of the named type.
 fn show(common: &Common, type_name: &str, resources: &[&Value], table: impl Fn(&[&Value]) -> String) -> Result<String> {
-    match common.output.structured() {
+    match common.form.structured() {
         None => Ok(table(resources)),
         Some(form) => {
             let all = resources.iter().map(|one| camel_case(type_name, one)).collect();

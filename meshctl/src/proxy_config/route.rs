@@ -25,19 +25,10 @@ pub(super) struct Options {
 pub(super) struct Filter {
     /// That of this name: 80
     #[arg(long, value_name = "NAME", default_value = "")]
-    name: String,
+    pub(super) name: String,
     /// Each route in a line; without, each table
     #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub(super) verbose: bool,
-}
-
-impl Default for Filter {
-    fn default() -> Self {
-        Filter {
-            name: String::new(),
-            verbose: true,
-        }
-    }
 }
 
 impl Filter {
@@ -50,8 +41,13 @@ impl Filter {
     }
 }
 
+/// The rows of the tables that pass: one for each route, or for each table.
+pub(super) fn rows(filter: &Filter, tables: &[&Value]) -> String {
+    if filter.verbose { table(tables) } else { brief(tables) }
+}
+
 /// NAME, VIRTUAL HOSTS.
-pub(super) fn brief(tables: &[&Value]) -> String {
+fn brief(tables: &[&Value]) -> String {
     let row = |table: &&Value| {
         let hosts = array(&table["virtual_hosts"]).len();
         vec![text(&table["name"]).to_owned(), hosts.to_string()]
@@ -61,7 +57,7 @@ pub(super) fn brief(tables: &[&Value]) -> String {
 }
 
 /// NAME, VHOST NAME, DOMAINS, MATCH, VIRTUAL SERVICE.
-pub(super) fn table(tables: &[&Value]) -> String {
+fn table(tables: &[&Value]) -> String {
     let mut rows = Vec::new();
     for table in tables {
         for host in array(&table["virtual_hosts"]) {
@@ -89,13 +85,20 @@ pub(super) fn table(tables: &[&Value]) -> String {
     crate::table::render(&["NAME", "VHOST NAME", "DOMAINS", "MATCH", "VIRTUAL SERVICE"], &rows)
 }
 
+/// The domains, without those that say the same again: with a port, or with more of the cluster's own domain behind.
 fn domains(list: &Value) -> String {
-    let all: Vec<&str> = list
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
+    let every: Vec<&str> = array(list).iter().filter_map(Value::as_str).collect();
+    let has_port = |domain: &str| match domain.rsplit_once(':') {
+        // Of an IPv6 address in brackets the last colon may be its own.
+        Some((_, rest)) => !rest.ends_with(']'),
+        None => false,
+    };
+    let said_before = |domain: &str| {
+        let short = [".svc.cluster.local", ".cluster.local", ".svc"].map(|end| domain.strip_suffix(end));
+        short.into_iter().flatten().any(|short| every.contains(&short))
+    };
+    let wanted = |domain: &&str| every.len() == 1 || !(has_port(domain) || said_before(domain));
+    let all: Vec<&str> = every.iter().copied().filter(wanted).collect();
     let shown = all.iter().take(DOMAINS).copied().collect::<Vec<_>>().join(", ");
     match all.len().checked_sub(DOMAINS) {
         Some(rest) if rest > 0 => format!("{shown} + {rest} more..."),
@@ -103,12 +106,13 @@ fn domains(list: &Value) -> String {
     }
 }
 
-fn path(matches: &Value) -> String {
-    if let Some(prefix) = matches["prefix"]
-        .as_str()
-        .or_else(|| matches["path_separated_prefix"].as_str())
-    {
+/// What a path must be, as istioctl writes it.
+pub(super) fn path(matches: &Value) -> String {
+    if let Some(prefix) = matches["prefix"].as_str() {
         return format!("{prefix}*");
+    }
+    if let Some(prefix) = matches["path_separated_prefix"].as_str() {
+        return format!("PathPrefix:{prefix}");
     }
     if let Some(path) = matches["path"].as_str() {
         return path.to_owned();

@@ -12,7 +12,7 @@ use x509_parser::pem::Pem;
 use super::{Common, text};
 use crate::dump::Dump;
 use crate::envoy_json::camel_case;
-use crate::output::Output;
+use crate::output::Form;
 
 /// Of which proxy.
 #[derive(Args)]
@@ -22,8 +22,8 @@ pub(super) struct Options {
 }
 
 /// The table, or the section of the dump.
-pub(super) fn run(dump: &Dump, output: Output) -> Result<String> {
-    let Some(form) = output.structured() else {
+pub(super) fn run(dump: &Dump, form: Form) -> Result<String> {
+    let Some(form) = form.structured() else {
         return Ok(table(dump, Timestamp::now()));
     };
     let section = dump.sections("SecretsConfigDump").next();

@@ -66,7 +66,7 @@ fn clusters_are_taken_apart() {
 #[test]
 fn listeners_show_chains_and_the_default() {
     let dump = dump();
-    let text = listener::table(&listener::Filter::default().of(&dump));
+    let text = listeners("l", &dump);
     let lines: Vec<_> = text.lines().map(cells).collect();
     assert_eq!(
         lines[1],
@@ -78,15 +78,22 @@ fn listeners_show_chains_and_the_default() {
         ]
     );
     assert_eq!(lines[2], ["0.0.0.0", "15006", "last", "Route: 80"]);
+    let brief = listeners("l --verbose=false", &dump);
+    assert_eq!(
+        brief.lines().map(cells).nth(1),
+        Some(vec!["0.0.0.0", "15006", "UNKNOWN"])
+    );
 }
 
 #[test]
 fn routes_name_their_virtual_service_or_404() {
     let dump = dump();
-    let text = route::table(&route::Filter::default().of(&dump));
+    let text = routes("r", &dump);
     let lines: Vec<_> = text.lines().map(cells).collect();
     assert_eq!(lines[1], ["80", "catalog:80", "a, b + 1 more...", "/*", "c.shop"]);
     assert_eq!(lines[2], ["80", "blackhole:80", "*", "/*", "404"]);
+    let brief = routes("r --verbose=false", &dump);
+    assert_eq!(brief.lines().map(cells).nth(1), Some(vec!["80", "2"]));
 }
 
 #[test]
@@ -132,12 +139,30 @@ fn what(line: &str) -> What {
     line.options.what
 }
 
+fn listeners(line: &str, dump: &Dump) -> String {
+    let What::Listener(options) = what(line) else {
+        panic!("{line}");
+    };
+    listener::rows(&options.filter, &options.filter.of(dump))
+}
+
+fn routes(line: &str, dump: &Dump) -> String {
+    let What::Route(options) = what(line) else {
+        panic!("{line}");
+    };
+    route::rows(&options.filter, &options.filter.of(dump))
+}
+
 #[test]
 fn filters_choose() {
     let dump = dump();
     for (line, count) in [
         ("c", 2),
         ("cluster --fqdn catalog.shop.svc.cluster.local", 1),
+        ("cluster --fqdn catalog", 1),
+        ("cluster --fqdn Hole", 1),
+        ("cluster --fqdn Hole --port 80", 0),
+        ("cluster --fqdn 80", 0),
         ("cluster --fqdn BlackHoleCluster", 1),
         ("cluster --port 80", 1),
         ("cluster --port 81", 0),
@@ -181,12 +206,90 @@ fn filters_choose() {
 }
 
 #[test]
+fn all_tables_take_the_filters_that_they_have() {
+    for (line, there, missing) in [
+        (
+            "all",
+            vec!["BlackHoleCluster", "0.0.0.0", "catalog:80", "10.0.0.2:80"],
+            "",
+        ),
+        ("a --fqdn catalog", vec!["catalog.shop", "0.0.0.0"], "BlackHoleCluster"),
+        (
+            "a --direction outbound",
+            vec!["catalog.shop", "0.0.0.0"],
+            "BlackHoleCluster",
+        ),
+        ("a --port 15006", vec!["0.0.0.0", "catalog:80"], "10.0.0.1:80"),
+        ("a --address 10.0.0.1", vec!["10.0.0.1:80", "catalog:80"], "10.0.0.2:80"),
+        ("a --name none", vec!["BlackHoleCluster"], "catalog:80"),
+        ("a --verbose=false", vec!["TYPE", "VIRTUAL HOSTS"], "DOMAINS"),
+    ] {
+        let What::All(options) = what(line) else {
+            panic!("{line}");
+        };
+        let text = options.tables(&dump());
+        assert!(there.iter().all(|part| text.contains(part)), "{line}: {text}");
+        assert!(missing.is_empty() || !text.contains(missing), "{line}: {text}");
+    }
+}
+
+#[test]
+fn words_that_mean_nothing_are_refused() {
+    use clap::Parser as _;
+    for line in [
+        "cluster --direction sideways",
+        "cluster web --proxy 127.0.0.1:15000",
+        "cluster web -f dump.json",
+        "cluster --proxy nowhere:x",
+        "cluster -f dump.json --proxy 127.0.0.1",
+        "route -o xml",
+    ] {
+        let words = ["pc"].into_iter().chain(line.split_whitespace());
+        assert!(Line::try_parse_from(words).is_err(), "{line}");
+    }
+}
+
+#[test]
+fn domains_are_said_once() {
+    let dump = |domains: Value| {
+        Dump::of(
+            json!({"configs": [{"@type": "type.googleapis.com/envoy.admin.v3.RoutesConfigDump",
+            "dynamic_route_configs": [{"route_config": {"name": "80", "virtual_hosts": [{"name": "v", "domains": domains,
+                "routes": [{"match": {"path_separated_prefix": "/get"}}]}]}}]}]}),
+        )
+    };
+    for (domains, expected) in [
+        (
+            json!([
+                "a.b.svc.cluster.local",
+                "a.b.svc.cluster.local:80",
+                "a",
+                "a:80",
+                "a.b.svc",
+                "a.b",
+                "10.0.0.1",
+                "10.0.0.1:80"
+            ]),
+            "a, a.b + 1 more...",
+        ),
+        (json!(["[fd00::1]", "[fd00::1]:80"]), "[fd00::1]"),
+        (json!(["*:80"]), "*:80"),
+    ] {
+        let text = routes("r", &dump(domains));
+        let line = text.lines().nth(1).map(cells);
+        assert_eq!(line, Some(vec!["80", "v", expected, "PathPrefix:/get"]));
+    }
+}
+
+#[test]
 fn json_is_a_list_of_messages() {
     let What::Route(options) = what("route --name 80 -o json") else {
         panic!();
     };
     let dump = dump();
-    let text = show(&options.common, route::NAME, &options.filter.of(&dump), route::table);
+    let text = show(&options.common, route::NAME, &options.filter.of(&dump), |_| {
+        String::new()
+    });
     let value: Value = serde_json::from_str(&text.expect("text")).expect("JSON");
     assert_eq!(value[0]["virtualHosts"][0]["name"], "catalog:80");
 }

@@ -9,7 +9,7 @@ use crate::cluster::{Cluster, ClusterOptions};
 use crate::control::Replica;
 use crate::dump::Dump;
 use crate::envoy_json::camel_case;
-use crate::proxy::Proxy;
+use crate::proxy::Place;
 
 /// Lines around a difference.
 const CONTEXT: usize = 7;
@@ -49,12 +49,20 @@ const KINDS: [Kind; 3] = [
 
 pub(super) async fn run(
     target: &Target,
-    admin_port: u16,
+    place: &Place,
     replicas: &[Replica],
     options: &ClusterOptions,
 ) -> Result<String> {
-    let cluster = Cluster::connect(options).await?;
-    let pod = target.pod(&cluster).await?;
+    let (pod, proxy) = match place.given() {
+        Some(proxy) => (target.named(options)?, proxy),
+        None => {
+            let cluster = Cluster::connect(options).await.context(
+                "where is the proxy? (of a mesh without Kubernetes: give --proxy HOST:15000, or a saved dump with --file)",
+            )?;
+            let pod = target.pod(&cluster).await?;
+            (pod.clone(), place.of_pod(cluster, pod))
+        }
+    };
     let path = format!("/debug/config_dump?proxyID={pod}");
     let mut wanted = None;
     for replica in replicas {
@@ -75,7 +83,7 @@ pub(super) async fn run(
     let Some(wanted) = wanted else {
         bail!("no proxy of {pod} is connected to the control plane; `meshctl proxy-status` lists those that are");
     };
-    let held = Dump::of_proxy(&Proxy::Pod(cluster, pod, admin_port)).await?;
+    let held = Dump::of_proxy(&proxy).await?;
     Ok(differences(&wanted, &held))
 }
 

@@ -6,13 +6,14 @@ mod tests;
 
 use std::io::Write as _;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
 use crate::cluster::ClusterOptions;
 use crate::cluster::target::Target;
-use crate::control::Which;
-use crate::output::Output;
+use crate::control::{Replica, Which};
+use crate::output::Form;
+use crate::proxy::Place;
 
 /// Which proxies, and how.
 #[derive(clap::Args)]
@@ -23,11 +24,20 @@ Columns:
   --legacy, istioctl 1.15 to 1.24  NAME CLUSTER CDS LDS EDS RDS ECDS ISTIOD VERSION
 A cell is SYNCED (taken), STALE (sent, not answered yet), ERROR (refused; why is said on standard error) or NOT SENT.
 
-With a pod, what the control plane has for it is compared with what its proxy holds.")]
+With a pod, what the control plane has for it is compared with what its proxy holds.
+
+Examples:
+  meshctl proxy-status                         all proxies
+  meshctl proxy-status -n shop                 those of a namespace
+  meshctl proxy-status deploy/webapp.shop      what one of them lacks
+  meshctl proxy-status --control 127.0.0.1:15014
+  meshctl proxy-status --control 127.0.0.1:15014 webapp-1.shop --file config_dump.json")]
 pub(crate) struct Options {
     /// Compare what this pod's proxy holds with what it should hold: NAME, NAME.NAMESPACE, deploy/NAME
     #[arg(value_name = "POD")]
     target: Option<Target>,
+    #[command(flatten)]
+    place: Place,
     #[command(flatten)]
     which: Which,
     /// 1: the state of each type
@@ -36,12 +46,8 @@ pub(crate) struct Options {
     /// The state of each type, in the columns of istioctl 1.15 to 1.24
     #[arg(long)]
     legacy: bool,
-    /// Admin port of the proxy that is compared
-    #[arg(long = "proxy-admin-port", value_name = "PORT", default_value_t = mesh_api::names::port::ADMIN)]
-    admin_port: u16,
-    /// Form of the output
-    #[arg(long, short, value_enum, default_value = "short", value_name = "FORM")]
-    output: Output,
+    #[command(flatten)]
+    form: Form,
 }
 
 /// Columns of a state: heading, and the key in the entry's `xds`.
@@ -66,7 +72,10 @@ const LEGACY: States = [
 pub(crate) async fn run(options: &Options, cluster: &ClusterOptions) -> Result<String> {
     let replicas = options.which.replicas(cluster).await?;
     if let Some(target) = &options.target {
-        return compare::run(target, options.admin_port, &replicas, cluster).await;
+        return compare::run(target, &options.place, &replicas, cluster).await;
+    }
+    if options.place.given().is_some() {
+        bail!("whose proxy is that? Name its pod too: NAME.NAMESPACE");
     }
     let mut all = Vec::new();
     for replica in &replicas {
@@ -75,11 +84,25 @@ pub(crate) async fn run(options: &Options, cluster: &ClusterOptions) -> Result<S
             all.push(proxy);
         }
     }
+    if let Some(namespace) = &cluster.namespace {
+        let end = format!(".{namespace}");
+        all.retain(|p| text(&p["proxy"]).ends_with(&end));
+    }
+    if all.is_empty() {
+        let of = cluster.namespace.as_ref().map(|n| format!(" of namespace {n}"));
+        let names: Vec<&str> = replicas.iter().map(Replica::name).collect();
+        let _ = writeln!(
+            std::io::stderr(),
+            "meshctl: no proxy{} is connected to {}",
+            of.unwrap_or_default(),
+            names.join(", ")
+        );
+    }
     all.sort_by_key(|p| (text(&p["proxy"]).to_owned(), text(&p["istiod"]).to_owned()));
     for line in refusals(&all) {
         let _ = writeln!(std::io::stderr(), "{line}");
     }
-    match options.output.structured() {
+    match options.form.structured() {
         Some(form) => form.write(&Value::Array(all)),
         None if options.legacy => Ok(states(&all, &LEGACY)),
         None if options.verbosity > 0 => Ok(states(&all, &VERBOSE)),
