@@ -113,12 +113,27 @@ spec:
             capabilities:
               drop: [ALL]
             {{- end }}
-          {{- with .Values.volumeMounts }}
+          {{- if or .Values.secretVolumes .Values.volumeMounts }}
           volumeMounts:
+            {{- range .Values.secretVolumes }}
+            - name: {{ .name }}
+              mountPath: {{ .mountPath }}
+              readOnly: true
+            {{- end }}
+            {{- with .Values.volumeMounts }}
             {{- toYaml . | nindent 12 }}
+            {{- end }}
           {{- end }}
-      {{- with .Values.volumes }}
+      {{- if or .Values.secretVolumes .Values.volumes }}
       volumes:
+        {{- range .Values.secretVolumes }}
+        - name: {{ .name }}
+          secret:
+            secretName: {{ .secretName }}
+            optional: true
+        {{- end }}
+        {{- with .Values.volumes }}
         {{- toYaml . | nindent 8 }}
+        {{- end }}
       {{- end }}
 {{- end -}}
