@@ -239,6 +239,10 @@ impl<'a> Forwarding<'a> {
         if self.cluster.discovery == Discovery::OriginalDst && info.would_loop() {
             return Err(Failure::NoEndpoint);
         }
+        // Endpoints may have come and gone since the request began, which may well be why it is tried again.
+        let now = (self.attempts > 1).then(|| stream.conn.worker.snapshot());
+        let now = now.as_ref().and_then(|s| s.clusters.get(&self.cluster.name));
+        let cluster = now.unwrap_or(self.cluster);
         let context = PickContext {
             avoid: &self.tried,
             avoid_attempts: self.policy.map_or(0, |p| p.host_selection_attempts),
@@ -246,7 +250,7 @@ impl<'a> Forwarding<'a> {
             tried_priorities: &self.excluded,
             destination: self.going,
         };
-        let endpoint = pick(self.cluster, &stream.conn.worker, context);
+        let endpoint = pick(cluster, &stream.conn.worker, context);
         stream.note(|r| r.attempts = self.attempts);
         let endpoint = endpoint.ok_or(Failure::NoEndpoint)?;
         stream.note(|r| {
@@ -264,7 +268,7 @@ impl<'a> Forwarding<'a> {
                 self.excluded.clone_from(&self.priorities);
             }
         }
-        Ok(ActiveRequest::start(self.cluster, endpoint))
+        Ok(ActiveRequest::start(cluster, endpoint))
     }
 
     /// The caller's body, for the next attempt.

@@ -15,7 +15,8 @@ use crate::worker::Worker;
 /// What a pick may depend on, beside the cluster.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PickContext<'a> {
-    /// Endpoints that were tried already; another is taken if one comes up within `avoid_attempts` draws.
+    /// Endpoints that were tried already; another of the same priority is taken if there is one. (Envoy draws `avoid_attempts`
+    /// times and then takes what comes. Draws by load go to the one that fails fastest, as that has least to do.)
     pub avoid: &'a [SocketAddr],
     /// Priorities that are left out as long as there are others that take traffic (`retry_priority`).
     pub tried_priorities: &'a [u32],
@@ -58,8 +59,27 @@ fn pick_from<'c>(cluster: &'c Cluster, index: &LbIndex, ctx: PickContext<'_>) ->
             }
             chosen = pick_once(cluster, index, tried)?;
         }
+        if ctx.avoid.contains(&chosen.address) {
+            return Some(untried(cluster, index, chosen, ctx.avoid));
+        }
     }
     Some(chosen)
+}
+
+/// An endpoint in use that was not tried, in place of one that was; that one when there is no other.
+fn untried<'c>(
+    cluster: &'c Cluster,
+    index: &LbIndex,
+    tried: &'c Arc<Endpoint>,
+    avoid: &[SocketAddr],
+) -> &'c Arc<Endpoint> {
+    let group = index.groups.iter().find(|g| g.priority == tried.priority);
+    let others = group.into_iter().flat_map(LbGroup::in_use);
+    let mut others = others
+        .filter_map(|i| cluster.endpoints.get(i))
+        .filter(|e| !avoid.contains(&e.address));
+    let count = u32::try_from(others.clone().count()).unwrap_or(u32::MAX);
+    others.nth(random(count) as usize).unwrap_or(tried)
 }
 
 fn pick_once<'c>(cluster: &'c Cluster, index: &LbIndex, tried: &[u32]) -> Option<&'c Arc<Endpoint>> {

@@ -192,6 +192,29 @@ fn tried_endpoints_are_avoided_while_there_are_others() {
 }
 
 #[test]
+fn least_request_does_not_go_back_to_the_endpoint_that_fails_fastest() {
+    let cluster = cluster(
+        LbPolicy::LeastRequest(2),
+        &[(1, 0, true), (1, 0, true), (1, 0, true), (1, 1, true)],
+    );
+    for busy in [1, 2] {
+        cluster.endpoints[busy].state.active.store(10, Relaxed);
+    }
+    let (worker, tried) = (worker(), [address(0)]);
+    let context = PickContext {
+        avoid: &tried,
+        avoid_attempts: 5,
+        ..PickContext::default()
+    };
+    let mut counts = [0; 4];
+    for _ in 0..1000 {
+        counts[usize::from(pick(&cluster, &worker, context).expect("one").address.port())] += 1;
+    }
+    assert_eq!((counts[0], counts[3]), (0, 0), "{counts:?}");
+    assert!(counts[1] > 300 && counts[2] > 300, "{counts:?}");
+}
+
+#[test]
 fn tried_priorities_are_avoided_while_there_are_others() {
     let endpoints = [(1, 0, true), (1, 1, true), (1, 1, false), (1, 2, true)];
     let cluster = cluster(LbPolicy::RoundRobin, &endpoints);

@@ -8,6 +8,7 @@ use http::{Request, Response, Version};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use super::harness::*;
 use crate::testing::refused;
@@ -172,6 +173,32 @@ async fn retries_go_to_other_endpoints() {
     for _ in 0..20 {
         assert_eq!(client.get("/").await.body, "good");
     }
+}
+
+#[tokio::test]
+async fn retries_go_to_the_endpoints_of_now() {
+    let (asked, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (seen, free, calls) = (asked.clone(), go.clone(), Arc::new(AtomicUsize::new(0)));
+    let leaving = Origin::start(move |_| {
+        let (seen, free, first) = (seen.clone(), free.clone(), calls.fetch_add(1, Relaxed) == 0);
+        async move {
+            if first {
+                seen.notify_one();
+                free.notified().await;
+            }
+            status(503)
+        }
+    })
+    .await;
+    let coming = Origin::named("coming").await;
+    let routes = retrying(&json!({"retry_on": "5xx", "num_retries": 1}));
+    let up = |origin: &Origin| vec![cluster("up", &[origin.address], json!({}))];
+    let mut mesh = Mesh::start(routes.clone(), up(&leaving), Options::default()).await;
+    let answer = mesh.asking("/");
+    asked.notified().await;
+    mesh.apply(&routes, up(&coming), &Options::default());
+    go.notify_one();
+    assert_eq!(answer.await.expect("asks").body, "coming");
 }
 
 #[tokio::test]

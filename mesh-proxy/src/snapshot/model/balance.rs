@@ -203,6 +203,17 @@ impl LbRules {
 }
 
 impl LbGroup {
+    /// Positions of the endpoints in use.
+    pub fn in_use(&self) -> impl Iterator<Item = usize> + Clone + '_ {
+        let (whole, parts) = match &self.localities {
+            _ if self.panic => (Some(&self.all), None),
+            None => (Some(&self.healthy), None),
+            Some(localities) => (None, Some(&localities.entries)),
+        };
+        let parts = parts.into_iter().flatten().map(|locality| &locality.healthy);
+        whole.into_iter().chain(parts).flat_map(LbTable::positions)
+    }
+
     /// The endpoints in use with their shares of all the weight.
     fn shares(&self, endpoints: &[Arc<Endpoint>]) -> Vec<HashEntry> {
         let mut entries = Vec::new();

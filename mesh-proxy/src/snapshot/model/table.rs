@@ -38,6 +38,11 @@ impl LbTable {
         self.sums.last().copied().unwrap_or(self.entries.len() as u32)
     }
 
+    /// Positions of the endpoints.
+    pub(super) fn positions(&self) -> impl Iterator<Item = usize> + Clone + '_ {
+        self.entries.iter().map(|position| *position as usize)
+    }
+
     /// Positions with their shares of all the weight.
     pub(super) fn shares(&self) -> impl Iterator<Item = (u32, f64)> + '_ {
         let points = f64::from(self.points().max(1));
