@@ -50,6 +50,37 @@ pub(super) fn collect(world: &World, scenario: &str, folder: &Path, error: &str)
     Ok(())
 }
 
+/// Lines of each file that [`short`] repeats, and of all.
+const TAIL: (usize, usize) = (8, 120);
+
+/// The last events and the last lines of each log in the folder.
+pub(super) fn short(folder: &Path) -> String {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<_> = entries.map(|e| e.path()).collect();
+    // Events say more in fewer lines.
+    files.sort_by_key(|f| (f.extension().is_some_and(|e| e == "log"), f.clone()));
+    let mut lines = Vec::new();
+    for file in files {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        if !name.ends_with(".log") && !name.ends_with("-events.txt") {
+            continue;
+        }
+        let text = fs::read(&file).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let from = text.lines().count().saturating_sub(TAIL.0);
+        lines.push(format!("{name}:"));
+        lines.extend(text.lines().skip(from).map(|l| format!("    {}", head(l))));
+    }
+    lines.truncate(TAIL.1);
+    lines.join("\n")
+}
+
+/// The beginning of a line; access logs have long ones.
+fn head(line: &str) -> &str {
+    let end = line.char_indices().nth(300).map_or(line.len(), |(at, _)| at);
+    &line[..end]
+}
+
 fn names(list: &Value) -> impl Iterator<Item = String> + '_ {
     let items = list["items"].as_array().into_iter().flatten();
     items.filter_map(|item| Some(item["metadata"]["name"].as_str()?.to_owned()))

@@ -1,7 +1,7 @@
 //! `kubectl`, as a user calls it.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -30,6 +30,11 @@ impl Kubectl {
             namespace: Some(namespace.to_owned()),
             ..self.clone()
         }
+    }
+
+    /// The file that names the cluster, if one was given.
+    pub fn kubeconfig(&self) -> Option<&Path> {
+        self.kubeconfig.as_deref()
     }
 
     /// A command, not started.

@@ -4,10 +4,12 @@
 //! a failure. Everything is asked through `kubectl`, as people do.
 
 mod evidence;
+mod helm;
 mod kubectl;
 mod run;
 mod scenarios;
 mod space;
 
+pub use helm::Helm;
 pub use kubectl::Kubectl;
 pub use run::{Options, World, run};

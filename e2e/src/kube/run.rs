@@ -98,13 +98,17 @@ impl World {
             Need::Mesh => (true, ""),
             Need::Helm => (self.helm.is_some(), "needs --helm and --charts"),
             Need::Python => (self.python.is_some(), "needs --python and --charts"),
-            Need::Uninstall => (self.uninstall && self.helm.is_some(), "the release stays without --uninstall"),
+            Need::Uninstall => (
+                self.uninstall && self.helm.is_some(),
+                "the release stays without --uninstall",
+            ),
         };
         (!there).then_some(why)
     }
 }
 
 /// What a scenario is.
+#[derive(Clone, Copy)]
 pub(super) struct Scenario {
     pub(super) name: &'static str,
     /// What it shows, in a line.
@@ -179,7 +183,8 @@ pub fn run(options: &Options) -> Result<()> {
         python: options.python.clone().map(|program| (program, charts())),
         uninstall: options.uninstall,
     };
-    let (alone, together): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|s| s.alone);
+    let (mut alone, together): (Vec<&Scenario>, Vec<_>) = chosen.into_iter().partition(|s| s.alone);
+    alone.sort_by_key(|s| s.need == Need::Uninstall);
     let mut outcomes = side_by_side(&world, options, &together, options.parallel);
     outcomes.extend(side_by_side(&world, options, &alone, 1));
     table(&outcomes, options)
@@ -261,7 +266,10 @@ fn table(outcomes: &[Outcome], options: &Options) -> Result<()> {
         };
         passed += usize::from(word == "pass");
         skipped += usize::from(word == "skip");
-        println!("{word:<6} {:>7.1}  {name:<32} {shows}{remark}", outcome.took.as_secs_f64());
+        println!(
+            "{word:<6} {:>7.1}  {name:<32} {shows}{remark}",
+            outcome.took.as_secs_f64()
+        );
     }
     let failed = outcomes.len() - passed - skipped;
     let left_out = if skipped > 0 {
