@@ -115,11 +115,17 @@ def arguments() -> argparse.ArgumentParser:
             command.add_argument("-i", "--install", action="store_true")
             command.add_argument("--reuse-values", action="store_true")
             command.add_argument("--reset-values", action="store_true")
+            command.add_argument("--reset-then-reuse-values", action="store_true")
     command = commands.add_parser("uninstall", parents=[cluster, waiting])
     command.add_argument("release")
     command.add_argument("--ignore-not-found", action="store_true")
     command = commands.add_parser("status", parents=[cluster])
     command.add_argument("release")
+    command = commands.add_parser("get")
+    command = command.add_subparsers(dest="what", required=True).add_parser("values", parents=[cluster])
+    command.add_argument("release")
+    command.add_argument("-a", "--all", action="store_true")
+    command.add_argument("-o", "--output", choices=["json"], default="json")
     command = commands.add_parser("list", parents=[cluster])
     command.add_argument("-A", "--all-namespaces", action="store_true")
     command = commands.add_parser("template", parents=[cluster, given])
@@ -151,6 +157,9 @@ def write(args: argparse.Namespace) -> None:
         if new:
             release = cluster.install(chart, args.release, values, create_namespace=args.create_namespace, **options)
         else:
+            if args.reset_then_reuse_values:
+                values = merge(cluster.get_values(args.release) or {}, values)
+                args.reset_values = True
             options.update(reuse_values=args.reuse_values, reset_values=args.reset_values)
             release = cluster.upgrade(chart, args.release, values, **options)
     show(release)
@@ -195,6 +204,9 @@ def run(args: argparse.Namespace) -> int:
         case "status":
             with config(args) as cluster:
                 show(cluster.status(args.release))
+        case "get":
+            with config(args) as cluster:
+                print(json.dumps(cluster.get_values(args.release, all_values=args.all) or {}, indent=2))
         case "list":
             with config(args) as cluster:
                 for release in cluster.list(all_states=True, all_namespaces=args.all_namespaces):

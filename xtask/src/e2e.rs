@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::process::{command, output, timed};
+use crate::process::{command, output, succeeds, timed};
 use crate::{cargo, cluster, helm, images, setup};
 
 /// What to run, and where.
@@ -14,7 +15,7 @@ pub(crate) struct Options {
     /// Only scenarios whose name contains this.
     filter: Option<String>,
     /// A cluster of yours, whose nodes can pull the images of --hub. Without it, that of `cargo xtask cluster`, made if need be.
-    #[arg(long, value_name = "FILE", requires = "hub")]
+    #[arg(long, value_name = "FILE", requires = "hub", conflicts_with = "workers")]
     kubeconfig: Option<PathBuf>,
     /// Registry and folder of the images.
     #[arg(long, requires = "kubeconfig")]
@@ -32,6 +33,8 @@ pub(crate) struct Options {
 
 /// Release, and namespace.
 const MESH: (&str, &str) = ("istio", "istio-system");
+/// Label of the namespace while the release in it is one that this command has made, and may change and uninstall.
+const OURS: &str = "e2e.ferromesh/release";
 /// Small machines run tests: one of each, and little asked for.
 const VALUES: [&str; 5] = [
     "pilot.autoscaleEnabled=false",
@@ -45,41 +48,41 @@ const VALUES: [&str; 5] = [
 pub(crate) fn run(options: &Options) -> Result<()> {
     if options.list {
         cargo::run("the build", &["build", "-p", "e2e", "--bin", "e2e-kubernetes"])?;
-        return scenarios(options, Path::new("")).map(drop);
+        let mut list = scenarios_command(options);
+        return ended_well(list.arg("--list")).map(drop);
     }
     setup::packages()?;
+    let mut phases = Phases::default();
     let made = match &options.kubeconfig {
         Some(_) => false,
-        None => {
-            println!("[1/4] A cluster");
-            cluster::ensure(options.workers)?
-        }
+        None => phases.run("cluster", || cluster::ensure(options.workers))?,
     };
     let kubeconfig = options.kubeconfig.clone().unwrap_or_else(cluster::kubeconfig);
-    let outcome = in_cluster(options, &kubeconfig);
+    let outcome = in_cluster(options, &kubeconfig, &mut phases);
     if made && !options.keep {
-        println!("\nTaking the cluster down");
-        cluster::remove()?;
+        phases.run("cluster down", cluster::remove)?;
     } else if options.kubeconfig.is_none() {
         println!("\nThe cluster stays up: export KUBECONFIG={}", kubeconfig.display());
     }
+    phases.print();
     outcome
 }
 
-fn in_cluster(options: &Options, kubeconfig: &Path) -> Result<()> {
-    println!("[2/4] Programs and images");
-    cargo::run("the build", &["build", "--workspace", "--bins"])?;
-    if options.hub.is_none() {
-        images::load_plain()?;
+fn in_cluster(options: &Options, kubeconfig: &Path, phases: &mut Phases) -> Result<()> {
+    if options.kubeconfig.is_some() {
+        refuse_a_release_of_others(kubeconfig)?;
     }
-    println!("[3/4] helm upgrade --install");
-    install(options, kubeconfig)?;
-    println!("[4/4] Scenarios");
-    let passed = scenarios(options, kubeconfig)?;
+    phases.run("build", || cargo::run("the build", &["build", "--workspace", "--bins"]))?;
+    if options.hub.is_none() {
+        phases.run("images", images::load_plain)?;
+    }
+    phases.run("install", || install(options, kubeconfig))?;
+    let passed = phases.run("scenarios", || scenarios(options, kubeconfig))?;
     if !options.keep {
-        timed("helm uninstall leaves what docs/install.md names, and no more", || {
-            uninstall(kubeconfig)
-        })?;
+        let _ = output(&mut kubectl(
+            kubeconfig,
+            &["label", "namespace", MESH.1, &format!("{OURS}-")],
+        ));
     }
     if !passed {
         bail!("some scenarios failed; the table says which");
@@ -87,75 +90,127 @@ fn in_cluster(options: &Options, kubeconfig: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The scenarios change the release and uninstall it: one that somebody lives with is not theirs.
+fn refuse_a_release_of_others(kubeconfig: &Path) -> Result<()> {
+    let namespace = kubectl(kubeconfig, &["get", "namespace", MESH.1, "--ignore-not-found"])
+        .args([
+            "-o",
+            &format!("jsonpath={{.metadata.labels.{}}}", OURS.replace('.', "\\.")),
+        ])
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot start kubectl")?;
+    if !namespace.status.success() {
+        bail!(
+            "the cluster of {} does not answer: {}",
+            kubeconfig.display(),
+            String::from_utf8_lossy(&namespace.stderr).trim()
+        );
+    }
+    if !namespace.stdout.is_empty() || !succeeds(helm_command(kubeconfig)?.args(["status", MESH.0])) {
+        return Ok(());
+    }
+    bail!(
+        "release {} in namespace {} was there before: the scenarios would change it and uninstall it at the end. Take another \
+         cluster; or `helm uninstall {0} -n {1}` first; or, if it may be used and removed, say so by \
+         `kubectl label namespace {1} {OURS}={0}`",
+        MESH.0,
+        MESH.1
+    )
+}
+
 fn install(options: &Options, kubeconfig: &Path) -> Result<()> {
-    let mut install = helm::helm()?;
+    if !succeeds(&mut kubectl(kubeconfig, &["get", "namespace", MESH.1])) {
+        output(&mut kubectl(kubeconfig, &["create", "namespace", MESH.1]))?;
+    }
+    let ours = format!("{OURS}={}", MESH.0);
+    output(&mut kubectl(
+        kubeconfig,
+        &["label", "--overwrite", "namespace", MESH.1, &ours],
+    ))?;
+    let mut install = helm_command(kubeconfig)?;
     install
         .args(["upgrade", "--install", MESH.0])
         .arg(helm::charts().join("mesh"));
-    install.args(["-n", MESH.1, "--create-namespace", "--wait", "--timeout", "300s"]);
-    install.arg("--kubeconfig").arg(kubeconfig);
+    install.args(["--wait", "--timeout", "300s"]);
     for value in VALUES {
         install.args(["--set", value]);
     }
     let hub = options.hub.as_deref().unwrap_or(images::HUB);
     install.args(["--set", &format!("global.hub={hub}")]);
-    timed("the mesh", || output(install.stdin(Stdio::null()))).map_err(|error| {
-        let state = kubectl(kubeconfig, &["-n", MESH.1, "get", "pods,events", "-o", "wide"]);
-        error.context(output(&mut { state }).unwrap_or_default())
+    timed("helm upgrade --install", || output(install.stdin(Stdio::null()))).map_err(|error| {
+        let asked = [
+            &["get", "pods,events", "-o", "wide"][..],
+            &["logs", "deployment/istiod", "--tail=20"],
+        ];
+        let said = asked.map(|args| {
+            let mut kubectl = kubectl(kubeconfig, &["-n", MESH.1]);
+            output(kubectl.args(args)).unwrap_or_else(|e| format!("{e:#}"))
+        });
+        error.context(said.join("\n"))
     })?;
     Ok(())
 }
 
 /// Whether all passed.
 fn scenarios(options: &Options, kubeconfig: &Path) -> Result<bool> {
-    let mut run = Command::new(cargo::bin_dir().join("e2e-kubernetes"));
-    run.args(&options.filter).arg("--kubeconfig").arg(kubeconfig);
+    let mut run = scenarios_command(options);
+    run.arg("--kubeconfig").arg(kubeconfig);
     run.arg("--out").arg(cargo::target_dir().join("e2e"));
+    run.arg("--helm").arg(helm::program()?);
+    run.arg("--charts").arg(helm::charts());
+    run.arg("--python").arg(helm::python()?);
     if let Some(hub) = &options.hub {
         run.args(["--image", &format!("{hub}/sample:{}", env!("CARGO_PKG_VERSION"))]);
     }
-    if options.keep {
-        run.arg("--keep");
-    }
-    if options.list {
-        run.arg("--list");
-    }
-    let status = run
-        .stdin(Stdio::null())
-        .status()
-        .context("cannot start e2e-kubernetes")?;
-    Ok(status.success())
+    // Who keeps the mesh keeps the namespaces of failed scenarios; else the last scenario takes all of it away.
+    run.arg(if options.keep { "--keep" } else { "--uninstall" });
+    ended_well(&mut run)
 }
 
-/// Uninstalls, and looks at what is left.
-fn uninstall(kubeconfig: &Path) -> Result<()> {
-    let mut uninstall = helm::helm()?;
-    uninstall.args(["uninstall", MESH.0, "-n", MESH.1, "--wait"]);
-    uninstall.arg("--kubeconfig").arg(kubeconfig);
-    output(uninstall.stdin(Stdio::null()))?;
-    let left = |args: &[&str]| output(&mut kubectl(kubeconfig, &[&["get"], args, &["-o", "name"]].concat()));
-    for kinds in [
-        "mutatingwebhookconfiguration,validatingwebhookconfiguration",
-        "clusterrole,clusterrolebinding",
-    ] {
-        let found = left(&[kinds])?;
-        if let Some(line) = found.lines().find(|l| l.contains("istio") || l.contains("mesh")) {
-            bail!("{line} is still there");
-        }
-    }
-    // The cluster's garbage collector takes them, once their owner is gone.
-    for _ in 0..60 {
-        let found = left(&["configmaps", "-A", "--field-selector=metadata.name=istio-ca-root-cert"])?;
-        if found.is_empty() {
-            return Ok(());
-        }
-        std::thread::sleep(std::time::Duration::from_secs(1));
-    }
-    bail!("ConfigMaps istio-ca-root-cert are still there")
+fn scenarios_command(options: &Options) -> Command {
+    let mut run = Command::new(cargo::bin_dir().join("e2e-kubernetes"));
+    run.args(&options.filter);
+    run
+}
+
+fn ended_well(run: &mut Command) -> Result<bool> {
+    let status = run.stdin(Stdio::null()).status();
+    Ok(status.context("cannot start e2e-kubernetes")?.success())
+}
+
+fn helm_command(kubeconfig: &Path) -> Result<Command> {
+    let mut command = Command::new(helm::program()?);
+    command.args(["-n", MESH.1]).arg("--kubeconfig").arg(kubeconfig);
+    Ok(command)
 }
 
 fn kubectl(kubeconfig: &Path, args: &[&str]) -> Command {
     let mut kubectl = command("kubectl", &["--kubeconfig", &kubeconfig.display().to_string()]);
     kubectl.args(args);
     kubectl
+}
+
+/// What was done, and how long each took.
+#[derive(Default)]
+struct Phases(Vec<(&'static str, Duration)>);
+
+impl Phases {
+    fn run<T>(&mut self, name: &'static str, phase: impl FnOnce() -> Result<T>) -> Result<T> {
+        println!("\n── {name}");
+        let start = Instant::now();
+        let outcome = phase();
+        self.0.push((name, start.elapsed()));
+        outcome
+    }
+
+    fn print(&self) {
+        let whole: Duration = self.0.iter().map(|(_, took)| *took).sum();
+        let parts: Vec<_> = self
+            .0
+            .iter()
+            .map(|(name, took)| format!("{name} {:.0} s", took.as_secs_f64()))
+            .collect();
+        println!("\n{}; in all {:.1} min", parts.join(", "), whole.as_secs_f64() / 60.0);
+    }
 }

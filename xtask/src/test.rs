@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::steps::Steps;
-use crate::{cargo, setup};
+use crate::{cargo, helm, setup};
 
 /// What to run.
 #[derive(clap::Args)]
@@ -27,6 +27,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         steps.run("format", "cargo fmt --check", format);
         steps.run("clippy", "all targets, warnings denied", clippy);
         steps.run("deny", "licences, sources and bans of dependencies", deny);
+        steps.run(
+            "charts",
+            "linted, and rendered over a matrix of values and versions",
+            helm::check,
+        );
     }
     steps.run("build", "programs and tests; the first time takes some minutes", || {
         cargo::run("the build", &["build", "--workspace", "--all-targets"])
