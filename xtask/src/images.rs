@@ -56,9 +56,9 @@ const PLAYED: [&str; 4] = [
 ];
 
 /// What people run in a shell inside a test pod.
-const SHELL: [&str; 16] = [
+const SHELL: [&str; 17] = [
     "sh", "sleep", "cat", "ls", "ps", "env", "id", "grep", "wget", "nslookup", "nc", "ip", "ping", "true", "false",
-    "date",
+    "date", "tail",
 ];
 
 /// The user that capture lets pass, and that all of the mesh runs as.

@@ -80,6 +80,17 @@ impl Turn<'_> {
         }
     }
 
+    /// The mesh's command line, on the cluster of the scenarios.
+    pub(super) fn meshctl(&self, args: &[&str], input: Option<&str>) -> Result<String> {
+        let program = std::env::current_exe()?.with_file_name("meshctl");
+        let mut meshctl = Command::new(program);
+        meshctl.args(args).args(["-i", &self.world.system]).stdin(Stdio::null());
+        if let Some(kubeconfig) = self.world.kubectl.kubeconfig() {
+            meshctl.arg("--kubeconfig").arg(kubeconfig);
+        }
+        finish(meshctl, input)
+    }
+
     /// The mesh's own namespace.
     pub(super) fn system(&self) -> Kubectl {
         self.world.kubectl.within(&self.world.system)
@@ -181,11 +192,23 @@ pub(super) fn report(client: Child) -> Result<Report> {
 
 /// A Deployment and its Service.
 pub(super) fn deployment(name: &str, replicas: u32, environment: &[(&str, &str)]) -> String {
-    let mut text = format!(
+    service(name) + &pods(name, name, "v1", replicas, environment)
+}
+
+/// A Service for the pods with the label `app` of its name.
+pub(super) fn service(name: &str) -> String {
+    format!(
         "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec:\n  selector: {{app: {name}}}\n  \
-         ports: [{{name: http, port: 80, targetPort: 8080}}, {{name: http2, port: 8081}}, {{name: grpc, port: 8082}}]\n---\n\
-         apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: {name}}}\nspec:\n  replicas: {replicas}\n  \
-         selector: {{matchLabels: {{app: {name}}}}}\n  template:\n    metadata: {{labels: {{app: {name}, version: v1}}}}\n    \
+         ports: [{{name: http, port: 80, targetPort: 8080}}, {{name: http2, port: 8081}}, {{name: grpc, port: 8082}}]\n---\n"
+    )
+}
+
+/// A Deployment with the labels `app` and `version`.
+pub(super) fn pods(name: &str, app: &str, version: &str, replicas: u32, environment: &[(&str, &str)]) -> String {
+    let mut text = format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: {name}}}\nspec:\n  replicas: {replicas}\n  \
+         selector: {{matchLabels: {{app: {app}, version: {version}}}}}\n  template:\n    \
+         metadata: {{labels: {{app: {app}, version: {version}}}}}\n    \
          spec:\n      terminationGracePeriodSeconds: 10\n      containers:\n      - name: app\n        image: IMAGE\n        \
          ports: [{{containerPort: 8080}}]\n        \
          readinessProbe: {{httpGet: {{path: /health, port: 8080}}, periodSeconds: 1}}\n        env:\n        \

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
+use super::ingress::Ingress;
 use crate::kube::run::Turn;
 use crate::kube::space::{Mesh, Space, curl_here, until};
 
@@ -35,7 +36,7 @@ fn secret(pair: &rcgen::CertifiedKey<rcgen::KeyPair>) -> Value {
 }
 
 fn served(turn: &Turn<'_>, space: &Space, root: &str) -> Result<()> {
-    let (node, http, https) = ports(turn)?;
+    let ingress = Ingress::open(turn)?;
     let mut roots = tempfile::NamedTempFile::new()?;
     roots.write_all(root.as_bytes())?;
     let roots = roots.path().display().to_string();
@@ -51,8 +52,8 @@ fn served(turn: &Turn<'_>, space: &Space, root: &str) -> Result<()> {
              gateways: [shop]\n  http: [{{route: [{{destination: {{host: {to}}}}}]}}]\n"
         ))
     };
-    let resolve = format!("{HOST}:{https}:{node}");
-    let url = format!("https://{HOST}:{https}/");
+    let resolve = ingress.resolve(HOST);
+    let url = format!("https://{HOST}:{}/", ingress.https);
     let ask = || curl_here(&["--cacert", &roots, "--resolve", &resolve, &url])?.with(200);
     let is = |name: &str| -> Result<()> {
         let body = ask()?.body;
@@ -61,7 +62,7 @@ fn served(turn: &Turn<'_>, space: &Space, root: &str) -> Result<()> {
     };
     route("blue")?;
     until("HTTPS by the certificate of the Secret", || is("blue"))?;
-    let plain = format!("http://{node}:{http}/");
+    let plain = ingress.url();
     let host = format!("Host: {HOST}");
     until("plaintext is sent to HTTPS", || {
         curl_here(&["-H", &host, &plain])?.with(301).map(drop)
@@ -72,20 +73,4 @@ fn served(turn: &Turn<'_>, space: &Space, root: &str) -> Result<()> {
         ask().context("while the route changes")?;
     }
     until("all on green", || is("green"))
-}
-
-/// Address of the gateway's node, and its ports there for HTTP and HTTPS.
-fn ports(turn: &Turn<'_>) -> Result<(String, u64, u64)> {
-    let pods = turn.system().get(&["pods", "-l", "istio=ingressgateway"])?;
-    let node = pods["items"][0]["status"]["hostIP"]
-        .as_str()
-        .context("no gateway runs")?;
-    let service = turn.system().get(&["service", "istio-ingressgateway"])?;
-    let port = |number: u64| {
-        let ports = service["spec"]["ports"].as_array().into_iter().flatten();
-        let mut ports = ports.filter(|p| p["port"].as_u64() == Some(number));
-        let port = ports.next().and_then(|p| p["nodePort"].as_u64());
-        port.with_context(|| format!("the gateway's Service has no NodePort for {number}: {service}"))
-    };
-    Ok((node.to_owned(), port(80)?, port(443)?))
 }

@@ -1,18 +1,22 @@
 //! The study notes' first week.
 
-use anyhow::{Context as _, Result, ensure};
+mod look;
 
+use anyhow::{Result, ensure};
+
+use super::ingress::Ingress;
+use crate::kube::kubectl::Kubectl;
 use crate::kube::run::Turn;
 use crate::kube::space::{Mesh, Space, contains, curl_here, until};
 
 const NAMESPACE: &str = "istioinaction";
-const GATEWAY: &str = "istio-ingressgateway";
 
 /// From the label on the namespace to the canary, as written there.
 pub(super) fn week1(turn: &Turn<'_>) -> Result<()> {
-    let webhooks = turn.world.kubectl.run(&["get", "mutatingwebhookconfiguration"])?;
-    contains(&webhooks, "istio-sidecar-injector")?;
+    look::installation(turn)?;
     let lab = turn.space_named(NAMESPACE, Mesh::Inside)?;
+    let namespaces = turn.world.kubectl.run(&["get", "ns", "--show-labels"])?;
+    contains(&namespaces, "istio-injection=enabled")?;
     lab.apply_lab("services/catalog.yaml")?;
     lab.apply_lab("services/webapp.yaml")?;
     for name in ["catalog", "webapp"] {
@@ -27,7 +31,8 @@ pub(super) fn week1(turn: &Turn<'_>) -> Result<()> {
         }
     }
     let outside = turn.space("outside", Mesh::Outside)?;
-    outside.client("netshoot")?;
+    outside.apply(NETSHOOT)?;
+    outside.ready("pod/netshoot")?;
     contains(
         &outside.kubectl.run(&["get", "pod", "netshoot", "--no-headers"])?,
         "1/1",
@@ -37,9 +42,11 @@ pub(super) fn week1(turn: &Turn<'_>) -> Result<()> {
         "http://webapp.istioinaction/api/catalog/items/1",
     ] {
         until(url, || {
-            contains(&outside.curl("netshoot", &[url])?.with(200)?.body, "\"id\"")
+            let exec = ["exec", "-it", "netshoot", "--", "curl", "-s", url];
+            contains(&outside.kubectl.run(&exec)?, "\"id\"")
         })?;
     }
+    look::port_forward(turn)?;
     for asked in [
         &["curl", "-s", "localhost:15000/stats"][..],
         &["pilot-agent", "request", "GET", "/stats"],
@@ -50,42 +57,46 @@ pub(super) fn week1(turn: &Turn<'_>) -> Result<()> {
         )?;
     }
     let gateway = gateway(turn, &lab)?;
-    chaos_and_retries(&lab, &gateway)?;
+    look::proxies(turn, &lab)?;
+    chaos_and_retries(turn, &lab, &gateway)?;
     canary(&lab)
 }
+
+/// As the notes have it.
+const NETSHOOT: &str = "apiVersion: v1
+kind: Pod
+metadata:
+  name: netshoot
+spec:
+  containers:
+  - name: netshoot
+    image: IMAGE
+    command: [\"tail\"]
+    args: [\"-f\", \"/dev/null\"]
+  terminationGracePeriodSeconds: 0
+";
 
 /// The Gateway and its NodePort; the answer is where it listens.
 fn gateway(turn: &Turn<'_>, lab: &Space) -> Result<String> {
     lab.apply_lab("ch2/ingress-gateway.yaml")?;
-    let system = turn.system();
-    let patch = r#"{"spec": {"type": "NodePort", "ports": [{"port": 80, "targetPort": 8080, "nodePort": 30000}]}}"#;
-    system.run(&["patch", "svc", GATEWAY, "-p", patch])?;
-    system.run(&[
-        "patch",
-        "svc",
-        GATEWAY,
-        "-p",
-        r#"{"spec":{"externalTrafficPolicy": "Local"}}"#,
-    ])?;
-    let pods = system.get(&["pods", "-l", "istio=ingressgateway"])?;
-    let node = pods["items"][0]["status"]["hostIP"]
-        .as_str()
-        .context("the gateway's pod has no node")?;
-    let address = format!("http://{node}:30000");
+    let address = Ingress::open(turn)?.url();
+    look::gateway_service(turn)?;
     for path in ["/api/catalog", "/api/catalog/items/1"] {
         let url = format!("{address}{path}");
         until(&url, || curl_here(&[&url])?.with(200).map(drop))?;
+        curl_here(&[&url, "-I"])?.with(200)?;
     }
     let (gateways, routes) = (
-        lab.kubectl.run(&["get", "gw,vs"])?,
+        turn.world.kubectl.run(&["get", "gw,vs", "-n", NAMESPACE])?,
         ["outfitters-gateway", "webapp-virtualservice"],
     );
     routes.iter().try_for_each(|name| contains(&gateways, name))?;
     Ok(address)
 }
 
-/// Half of the answers of the catalog are 500; retries hide most of them.
-fn chaos_and_retries(lab: &Space, gateway: &str) -> Result<()> {
+/// All answers of the catalog are 500, then half of them; retries hide most of these.
+fn chaos_and_retries(turn: &Turn<'_>, lab: &Space, gateway: &str) -> Result<()> {
+    let (kubectl, _config) = look::in_context(turn)?;
     lab.apply(
         "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: catalog}\nspec:\n  hosts: [catalog]\n  \
          http: [{retries: {attempts: 0}, route: [{destination: {host: catalog}}]}]\n",
@@ -98,7 +109,13 @@ fn chaos_and_retries(lab: &Space, gateway: &str) -> Result<()> {
         }
         Ok(good)
     };
-    blowup(lab, true)?;
+    blowup(&kubectl, r#"{"active": true, "type": "500", "percentage": 100}"#)?;
+    until("all fail", || {
+        let all = good(5)?;
+        ensure!(all == 0, "{all} of 5 are good");
+        Ok(())
+    })?;
+    blowup(&kubectl, r#"{"active": true, "type": "500", "percentage": 50}"#)?;
     until("without retries about half fail", || {
         let without = good(40)?;
         ensure!((8..=32).contains(&without), "{without} of 40 without retries");
@@ -110,24 +127,23 @@ fn chaos_and_retries(lab: &Space, gateway: &str) -> Result<()> {
         ensure!(with >= 32, "{with} of 40 with retries");
         Ok(())
     })?;
-    blowup(lab, false)
+    contains(
+        &turn.world.kubectl.run(&["get", "vs", "-n", NAMESPACE])?,
+        "[\"catalog\"]",
+    )?;
+    blowup(&kubectl, r#"{"active": false, "type": "500"}"#)
 }
 
-fn blowup(lab: &Space, active: bool) -> Result<()> {
-    let body = format!(r#"{{"active":{active},"type":"500","percentage":50}}"#);
-    // As in the notes, from inside the application's container.
-    let args = [
-        "curl",
-        "-s",
-        "-X",
-        "POST",
-        "-H",
-        "Content-Type: application/json",
-        "-d",
-        &body,
-        "localhost:3000/blowup",
-    ];
-    lab.kubectl.exec("deploy/catalog", "catalog", &args).map(drop)
+/// What the notes' `chaos.sh` does: to each pod of the catalog, from inside its container.
+fn blowup(kubectl: &Kubectl, body: &str) -> Result<()> {
+    let pods = kubectl.run(&["get", "pod"])?;
+    let pods = pods.lines().filter_map(|line| line.split_whitespace().next());
+    for pod in pods.filter(|pod| pod.starts_with("catalog")) {
+        let curl = ["curl", "-X", "POST", "-H", "Content-Type: application/json", "-d", body];
+        let exec = ["exec", "-c", "catalog", "-it", pod, "--"];
+        kubectl.run(&[&exec[..], &curl, &["localhost:3000/blowup"]].concat())?;
+    }
+    Ok(())
 }
 
 /// A second version for those who ask by a header, then all on the first.

@@ -1,15 +1,19 @@
 //! The scenarios, in the order in which they start.
 
+mod book;
+mod canary;
 mod capture;
 mod cni;
 mod control;
 mod gateway;
+mod ingress;
 mod lab;
 mod release;
 mod resilience;
 mod revisions;
 mod rollout;
 mod security;
+mod week3;
 mod workloads;
 
 use anyhow::Result;
@@ -93,6 +97,22 @@ pub(super) const ALL: &[Scenario] = &[
         "init_network",
         "an init container reaches the network as the proxy's user",
         workloads::init,
+    ),
+    shared(
+        "canary_weights",
+        "10, 30, 50, 100 % to a second version and back under load: no failed request",
+        canary::weights,
+    ),
+    shared(
+        "book_chapter",
+        "kube-inject, a gateway with certificate files, faults, and blue/green with testers by a header",
+        book::chapter,
+    ),
+    // In the namespace of the first week's lab.
+    alone(
+        "week3_resilience",
+        "balancing, timeouts, retries, outliers, limits and zones by the notes' files",
+        week3::week3,
     ),
     alone(
         "control_plane_restarts",

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 
 use crate::kube::run::Turn;
-use crate::kube::space::{Mesh, until};
+use crate::kube::space::{Mesh, pods, until};
 
 /// Timeout, aborts, and a version for those with a header.
 pub(super) fn faults(turn: &Turn<'_>) -> Result<()> {
@@ -48,12 +48,8 @@ pub(super) fn outlier(turn: &Turn<'_>) -> Result<()> {
     let space = turn.space("shop", Mesh::Inside)?;
     space.service("backend", 2, &[])?;
     let failing = [("ERROR_TYPE", "http_error"), ("ERROR_RATE", "1"), ("ERROR_CODE", "500")];
-    let text = crate::kube::space::deployment("failing", 1, &failing);
     // The third endpoint: a Deployment of its own behind the same Service.
-    let text = text
-        .split_once("---\n")
-        .map_or(text.as_str(), |(_, deployment)| deployment);
-    space.apply(&text.replace("app: failing", "app: backend, third: \"1\""))?;
+    space.apply(&pods("failing", "backend", "failing", 1, &failing))?;
     space
         .kubectl
         .run(&["wait", "--for=condition=Available", "deploy/failing", "--timeout=120s"])?;
