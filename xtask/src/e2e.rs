@@ -107,8 +107,13 @@ fn refuse_a_release_of_others(kubeconfig: &Path) -> Result<()> {
             String::from_utf8_lossy(&namespace.stderr).trim()
         );
     }
-    if !namespace.stdout.is_empty() || !succeeds(helm_command(kubeconfig)?.args(["status", MESH.0])) {
+    if !namespace.stdout.is_empty() {
         return Ok(());
+    }
+    match output(&mut helm_command(kubeconfig, &["status", MESH.0])?) {
+        Ok(_) => {}
+        Err(error) if format!("{error:#}").contains("not found") => return Ok(()),
+        Err(error) => return Err(error.context("whether the mesh is there already cannot be known")),
     }
     bail!(
         "release {} in namespace {} was there before: the scenarios would change it and uninstall it at the end. Take another \
@@ -128,17 +133,15 @@ fn install(options: &Options, kubeconfig: &Path) -> Result<()> {
         kubeconfig,
         &["label", "--overwrite", "namespace", MESH.1, &ours],
     ))?;
-    let mut install = helm_command(kubeconfig)?;
-    install
-        .args(["upgrade", "--install", MESH.0])
-        .arg(helm::charts().join("mesh"));
+    let mut install = helm_command(kubeconfig, &["upgrade", "--install", MESH.0])?;
+    install.arg(helm::charts().join("mesh"));
     install.args(["--wait", "--timeout", "300s"]);
     for value in VALUES {
         install.args(["--set", value]);
     }
     let hub = options.hub.as_deref().unwrap_or(images::HUB);
     install.args(["--set", &format!("global.hub={hub}")]);
-    timed("helm upgrade --install", || output(install.stdin(Stdio::null()))).map_err(|error| {
+    timed("helm upgrade --install", || output(&mut install)).map_err(|error| {
         let asked = [
             &["get", "pods,events", "-o", "wide"][..],
             &["logs", "deployment/istiod", "--tail=20"],
@@ -179,10 +182,10 @@ fn ended_well(run: &mut Command) -> Result<bool> {
     Ok(status.context("cannot start e2e-kubernetes")?.success())
 }
 
-fn helm_command(kubeconfig: &Path) -> Result<Command> {
-    let mut command = Command::new(helm::program()?);
-    command.args(["-n", MESH.1]).arg("--kubeconfig").arg(kubeconfig);
-    Ok(command)
+fn helm_command(kubeconfig: &Path, args: &[&str]) -> Result<Command> {
+    let mut helm = command(helm::program()?, args);
+    helm.args(["-n", MESH.1]).arg("--kubeconfig").arg(kubeconfig);
+    Ok(helm)
 }
 
 fn kubectl(kubeconfig: &Path, args: &[&str]) -> Command {
@@ -205,6 +208,9 @@ impl Phases {
     }
 
     fn print(&self) {
+        if self.0.is_empty() {
+            return;
+        }
         let whole: Duration = self.0.iter().map(|(_, took)| *took).sum();
         let parts: Vec<_> = self
             .0
