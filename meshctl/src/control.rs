@@ -1,16 +1,14 @@
 //! The replicas of the control plane, asked at their monitoring port.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use http::{HeaderValue, Method};
 use kube::api::ListParams;
 use mesh_api::names::{label, port};
 use serde_json::Value;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
+use crate::address::Address;
 use crate::cluster::target::{PodName, is_running};
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::http::Reply;
@@ -18,16 +16,15 @@ use crate::http::Reply;
 /// Label of the control plane's pods.
 pub(crate) const CONTROL: &str = "app=istiod";
 /// What the control plane without a name is called where it needs one.
-const DEFAULT: &str = "default";
-/// Longest wait for a control plane outside of a cluster.
-const CONNECT: Duration = Duration::from_secs(10);
+pub(crate) const DEFAULT: &str = "default";
 
 /// Which control plane.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Which {
-    /// Monitoring port of a control plane that runs without a cluster: 127.0.0.1:15014
-    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
-    pub(crate) control: Option<String>,
+    /// Monitoring port of a control plane that runs without a cluster: 127.0.0.1:15014, or netns:NAME for the network
+    /// namespace that it runs in
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    pub(crate) control: Option<Address>,
     /// File with the token of a service account of the control plane's namespace, as `mesh-control token` writes it; not
     /// needed on the control plane's own machine
     #[arg(long, value_name = "FILE", requires = "control")]
@@ -52,8 +49,8 @@ impl Revision {
     }
 }
 
-fn address(text: &str) -> Result<String, String> {
-    crate::http::address(text, port::CONTROL_MONITORING)
+fn address(text: &str) -> Result<Address, String> {
+    Address::parse(text, port::CONTROL_MONITORING)
 }
 
 /// A replica.
@@ -61,7 +58,7 @@ pub(crate) enum Replica {
     /// In a cluster.
     Pod(Cluster, PodName),
     /// At an address, with what proves who asks.
-    Address(String, Option<HeaderValue>),
+    Address(Address, Option<HeaderValue>),
 }
 
 impl Which {
@@ -76,7 +73,7 @@ impl Which {
         }
         let cluster = Cluster::connect(options)
             .await
-            .context("no control plane (of a mesh without Kubernetes: give --control HOST:15014)")?;
+            .context("no control plane (of a mesh without Kubernetes: give --control ADDRESS)")?;
         let mut selector = CONTROL.to_owned();
         if let Some(revision) = &self.revision.revision {
             selector.push_str(&format!(",{}={revision}", label::REVISION));
@@ -115,10 +112,10 @@ fn bearer(file: &Path) -> Result<HeaderValue> {
 
 impl Replica {
     /// Name of its pod, or its address.
-    pub(crate) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> String {
         match self {
-            Replica::Pod(_, pod) => &pod.name,
-            Replica::Address(address, _) => address,
+            Replica::Pod(_, pod) => pod.name.clone(),
+            Replica::Address(address, _) => address.to_string(),
         }
     }
 
@@ -127,10 +124,8 @@ impl Replica {
         match self {
             Replica::Pod(cluster, pod) => cluster.ask(pod, port::CONTROL_MONITORING, Method::GET, path).await,
             Replica::Address(address, token) => {
-                let nobody = || format!("no control plane answers on {address}");
-                let stream = timeout(CONNECT, TcpStream::connect(address)).await;
-                let stream = stream.with_context(nobody)?.with_context(nobody)?;
-                crate::http::ask(stream, Method::GET, address, path, token.as_ref()).await
+                let asked = address.ask(Method::GET, path, token.as_ref()).await;
+                asked.context("no control plane answers")
             }
         }
     }
@@ -138,7 +133,7 @@ impl Replica {
     /// Every proxy that is connected to it: an entry of `/debug/syncz` each.
     pub(crate) async fn proxies(&self) -> Result<Vec<Value>> {
         let page = self.page("/debug/syncz").await;
-        let page = page.and_then(Reply::json).with_context(|| self.name().to_owned())?;
+        let page = page.and_then(Reply::json).with_context(|| self.name())?;
         match page {
             Value::Array(all) => Ok(all),
             _ => bail!("{}: /debug/syncz answers no list", self.name()),

@@ -13,6 +13,13 @@ pub(crate) fn camel_case(type_name: &str, value: &Value) -> Value {
     }
 }
 
+/// As [`camel_case`], of a message that stands for itself and so does not say its type.
+pub(crate) fn bare(type_name: &str, value: &Value) -> Value {
+    let mut out = camel_case(type_name, value);
+    out.as_object_mut().and_then(|fields| fields.remove("@type"));
+    out
+}
+
 fn message(descriptor: &MessageDescriptor, value: &Value) -> Value {
     let Value::Object(fields) = value else {
         return value.clone();

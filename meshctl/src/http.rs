@@ -49,23 +49,6 @@ impl Reply {
     }
 }
 
-/// `HOST:PORT` as people write it: with `http://` before, a slash behind, or without the port.
-pub(crate) fn address(text: &str, usual: u16) -> Result<String, String> {
-    let inner = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
-    let help = || format!("{text:?} is no address; write HOST:PORT, such as 127.0.0.1:{usual}");
-    let complete = match inner.rsplit_once(':') {
-        // The colons of an IPv6 address in brackets are its own.
-        Some((_, rest)) if rest.ends_with(']') => format!("{inner}:{usual}"),
-        None => format!("{inner}:{usual}"),
-        Some(_) => inner.to_owned(),
-    };
-    let authority: http::uri::Authority = complete.parse().map_err(|_| help())?;
-    match (authority.host(), authority.port_u16()) {
-        ("", _) | (_, None) => Err(help()),
-        _ => Ok(complete),
-    }
-}
-
 /// Asks over `stream`, which serves this request alone. `host` is what the other side takes itself for; `token` proves who
 /// asks.
 pub(crate) async fn ask<S>(
@@ -105,25 +88,4 @@ where
         .await
         .with_context(|| format!("no answer to {path} within {TIMEOUT:?}"))?
         .with_context(|| format!("no answer to {path}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_completed() {
-        for (text, expected) in [
-            ("127.0.0.1:15000", "127.0.0.1:15000"),
-            ("http://127.0.0.1:1/", "127.0.0.1:1"),
-            ("localhost", "localhost:15000"),
-            ("[::1]", "[::1]:15000"),
-            ("[::1]:7", "[::1]:7"),
-        ] {
-            assert_eq!(address(text, 15000).as_deref(), Ok(expected), "{text}");
-        }
-        for bad in ["", ":15000", "a b", "host:port", "host:99999", "https://a", "a/b"] {
-            assert!(address(bad, 15000).is_err(), "{bad}");
-        }
-    }
 }

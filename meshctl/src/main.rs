@@ -1,5 +1,6 @@
 //! `meshctl`: the command line, with istioctl's words and columns.
 
+mod address;
 mod analyze;
 mod cli;
 mod cluster;

@@ -1,21 +1,16 @@
 //! The admin port of a proxy: in a pod, on this machine, or of a saved answer.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use http::Method;
 use mesh_api::names::port;
 use serde_json::Value;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
+use crate::address::Address;
 use crate::cluster::target::{PodName, Target};
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::http::Reply;
-
-/// Longest wait for the admin port on this machine.
-const CONNECT: Duration = Duration::from_secs(10);
 
 /// Which proxy.
 #[derive(Debug, Clone, clap::Args)]
@@ -33,16 +28,17 @@ pub(crate) struct Place {
     /// A saved answer of the admin port in place of a proxy
     #[arg(long, short, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Admin port of a proxy that runs without a cluster: 127.0.0.1:15000
-    #[arg(long, value_name = "HOST:PORT", value_parser = address, conflicts_with = "file")]
-    proxy: Option<String>,
+    /// Admin port of a proxy that runs without a cluster: 127.0.0.1:15000, or netns:NAME for the network namespace that it
+    /// runs in
+    #[arg(long, value_name = "ADDRESS", value_parser = address, conflicts_with = "file")]
+    proxy: Option<Address>,
     /// Admin port of the proxy in its pod
     #[arg(long = "proxy-admin-port", value_name = "PORT", default_value_t = port::ADMIN)]
     admin_port: u16,
 }
 
-fn address(text: &str) -> Result<String, String> {
-    crate::http::address(text, port::ADMIN)
+fn address(text: &str) -> Result<Address, String> {
+    Address::parse(text, port::ADMIN)
 }
 
 /// A proxy that can be asked.
@@ -50,7 +46,7 @@ pub(crate) enum Proxy {
     /// In a pod, which is asked by port-forward.
     Pod(Cluster, PodName, u16),
     /// At this address.
-    Address(String),
+    Address(Address),
     /// Nobody: the answer is in a file.
     File(PathBuf),
 }
@@ -60,7 +56,7 @@ impl Which {
     pub(crate) async fn find(&self, cluster: &ClusterOptions) -> Result<Proxy> {
         match (&self.target, self.place.given()) {
             (_, Some(proxy)) => Ok(proxy),
-            (None, None) => Ok(Proxy::Address(format!("127.0.0.1:{}", self.place.admin_port))),
+            (None, None) => Ok(Proxy::Address(Address::local(self.place.admin_port))),
             (Some(target), None) => {
                 let cluster = Cluster::connect(cluster).await?;
                 let pod = target.pod(&cluster).await?;
@@ -88,7 +84,7 @@ impl Proxy {
     pub(crate) fn name(&self) -> String {
         match self {
             Proxy::Pod(_, pod, _) => pod.to_string(),
-            Proxy::Address(address) => address.clone(),
+            Proxy::Address(address) => address.to_string(),
             Proxy::File(file) => file.display().to_string(),
         }
     }
@@ -113,7 +109,10 @@ impl Proxy {
         match self {
             Proxy::Pod(cluster, pod, port) => match cluster.ask(pod, *port, method, path).await {
                 Ok(reply) => Ok(reply),
-                Err(error) => Err(error.context(cluster.why_no_proxy(pod).await)),
+                Err(error) => match cluster.why_no_proxy(pod).await {
+                    Some(why) => Err(anyhow::anyhow!(why)),
+                    None => Err(error.context(format!("the proxy of {pod} does not answer"))),
+                },
             },
             Proxy::Address(address) => {
                 let nobody = || {
@@ -122,11 +121,7 @@ impl Proxy {
                          address with --proxy, or a saved dump with -f FILE"
                     )
                 };
-                let stream = timeout(CONNECT, TcpStream::connect(address)).await;
-                let stream = stream.with_context(nobody)?.with_context(nobody)?;
-                crate::http::ask(stream, method, address, path, None)
-                    .await
-                    .with_context(|| address.clone())
+                address.ask(method, path, None).await.with_context(nobody)
             }
             Proxy::File(file) => anyhow::bail!("{} is a file, no proxy that can be told something", file.display()),
         }

@@ -62,9 +62,8 @@ async fn ask(options: &Options, cluster: &ClusterOptions) -> Result<Mesh> {
     let mut mesh = Mesh::default();
     for replica in options.which.replicas(cluster).await? {
         let version = replica.page("/version").await.and_then(Reply::text);
-        let version = version.with_context(|| replica.name().to_owned())?;
-        mesh.control
-            .push((replica.name().to_owned(), version.trim().to_owned()));
+        let version = version.with_context(|| replica.name())?;
+        mesh.control.push((replica.name(), version.trim().to_owned()));
         for proxy in replica.proxies().await? {
             let text = |key: &str| proxy[key].as_str().unwrap_or_default().to_owned();
             mesh.data.push((text("proxy"), text("istio_version")));

@@ -115,13 +115,13 @@ fn service(store: &Store, service: &Service, say: &mut Say<'_>) {
 
 fn virtual_service(store: &Store, object: &Object<VirtualService>, say: &mut Say<'_>) {
     let namespace = &object.meta.namespace;
-    let wanted: BTreeSet<String> = object
+    let mut wanted: BTreeSet<String> = object
         .spec
         .gateways
         .iter()
         .map(|g| host::resolve_gateway(g, namespace))
-        .filter(|g| g != MESH_GATEWAY)
         .collect();
+    let for_mesh = wanted.remove(MESH_GATEWAY);
     let gateways: Vec<&Object<Gateway>> = store
         .objects()
         .iter()
@@ -143,7 +143,12 @@ fn virtual_service(store: &Store, object: &Object<VirtualService>, say: &mut Say
                 (space == "*" || space == namespace) && host::overlap(pattern, &host::resolve(host, namespace))
             })
         };
-        for (index, host) in object.spec.hosts.iter().enumerate().filter(|(_, h)| !served(h)) {
+        let hosts = &object.spec.hosts;
+        // Beside a gateway that serves some of them, the others are meant for the mesh.
+        if for_mesh && hosts.iter().any(served) {
+            continue;
+        }
+        for (index, host) in hosts.iter().enumerate().filter(|(_, h)| !served(h)) {
             let text = format!(
                 "Gateway {}/{} serves no host {host}, so it routes nothing there; add the host to the Gateway, or name another",
                 gateway.meta.namespace, gateway.meta.name

@@ -73,6 +73,11 @@ spec: {hosts: [web.example, www.example], gateways: [front, lost], http: [{route
 ---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
+metadata: {name: inside, namespace: shop}
+spec: {hosts: [web, web.example], gateways: [front, mesh], http: [{route: [{destination: {host: web}}]}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
 metadata: {name: broken, namespace: shop}
 spec: {hosts: [x], htp: []}
 ";

@@ -109,18 +109,18 @@ impl Cluster {
     }
 
     /// Why the proxy of a pod does not answer, as far as the pod says so.
-    pub(crate) async fn why_no_proxy(&self, pod: &PodName) -> String {
+    pub(crate) async fn why_no_proxy(&self, pod: &PodName) -> Option<String> {
         let found = self.pods(&pod.namespace).get_opt(&pod.name).await;
         match found {
-            Ok(None) => format!(
+            Ok(None) => Some(format!(
                 "there is no pod {} in namespace {}; is -n right?",
                 pod.name, pod.namespace
-            ),
+            )),
             Ok(Some(found)) if !target::has_proxy(&found) => {
-                format!("pod {pod} has no {PROXY}: it is not part of the mesh")
+                Some(format!("pod {pod} has no {PROXY}: it is not part of the mesh"))
             }
-            Ok(Some(found)) if !target::is_running(&found) => format!("pod {pod} does not run"),
-            _ => format!("the proxy of {pod} does not answer"),
+            Ok(Some(found)) if !target::is_running(&found) => Some(format!("pod {pod} does not run")),
+            _ => None,
         }
     }
 

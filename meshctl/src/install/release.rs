@@ -56,6 +56,19 @@ impl Release {
         format!("{}-{}", self.chart.metadata.name, self.chart.metadata.version)
     }
 
+    /// Whether there is one in it.
+    pub(crate) fn has_control_plane(&self) -> bool {
+        ["mesh", "control"].contains(&self.chart.metadata.name.as_str())
+    }
+
+    /// What stands behind names that each control plane has: `-REVISION`, or nothing.
+    pub(crate) fn suffix(&self) -> String {
+        match self.revision() {
+            "" => String::new(),
+            revision => format!("-{revision}"),
+        }
+    }
+
     /// The revision of its control plane; empty for the default one.
     pub(crate) fn revision(&self) -> &str {
         self.config["revision"].as_str().unwrap_or_default()

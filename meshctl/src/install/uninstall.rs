@@ -5,26 +5,29 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams};
 use kube::core::NamespaceResourceScope;
+use mesh_api::names::label;
 
 use super::Confirmation;
+use super::OWNER;
 use super::helm::Helm;
 use super::progress::EACH;
 use super::release::{self, Release};
 use crate::cluster::{Cluster, ClusterOptions};
-use crate::control::{CONTROL, Revision};
+use crate::control::{CONTROL, DEFAULT, Revision};
 
 /// Secret with the key of the CA that the control plane made.
 const CA: &str = "istio-ca-secret";
 /// ConfigMap with the roots of trust, in every namespace.
 const ROOTS: &str = "istio-ca-root-cert";
-/// Leases of the control plane begin so.
-const LEASES: &str = "mesh-control-";
+/// Lease of the replica that writes; a revision is added to its name.
+const LEASE: &str = "mesh-control-leader";
 
 /// Nobody's control plane takes longer to stop.
 const GONE: Duration = Duration::from_secs(120);
@@ -58,12 +61,10 @@ pub(crate) async fn run(options: &Options, at: &ClusterOptions) -> Result<String
     if releases.is_empty() && !options.purge {
         bail!(
             "no release of the mesh{} is in namespace {}; is -i right? Nothing was removed",
-            options
-                .revision
-                .revision
-                .as_ref()
-                .map(|r| format!(" with revision {r}"))
-                .unwrap_or_default(),
+            match &options.revision.revision {
+                Some(revision) => format!(" with revision {revision}"),
+                None => String::new(),
+            },
             cluster.root
         );
     }
@@ -71,6 +72,9 @@ pub(crate) async fn run(options: &Options, at: &ClusterOptions) -> Result<String
         bail!(
             "there are several control planes: {names}; say which with --revision NAME (or default), or take --purge"
         );
+    }
+    if options.purge {
+        alone(&cluster, &releases).await?;
     }
     let more = if options.purge {
         " All CRDs of the mesh go too, with every object of their kinds, and the CA's key."
@@ -87,14 +91,19 @@ pub(crate) async fn run(options: &Options, at: &ClusterOptions) -> Result<String
     for release in &releases {
         helm.uninstall(&release.name, &release.namespace).await?;
         say(&format!("  Removed release {}.{}.", release.name, release.namespace));
+        if release.has_control_plane() {
+            stopped(&cluster, release).await?;
+            let lease = format!("{LEASE}{}", release.suffix());
+            remove::<Lease>(&cluster, &release.namespace, &lease).await?;
+        }
     }
     if options.purge {
         let mut roots: BTreeSet<String> = releases.into_iter().map(|r| r.namespace).collect();
         roots.insert(cluster.root.clone());
         for root in &roots {
-            purge(&cluster, root).await?;
+            remove::<Secret>(&cluster, root, CA).await?;
         }
-        purge_all(&cluster).await?;
+        purge(&cluster).await?;
     }
     say("✔ Uninstall complete");
     let root = &cluster.root;
@@ -115,29 +124,59 @@ fn say(line: &str) {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// What control planes have left in their namespace. One that is on its way out would write it again, so it has to be gone.
-async fn purge(cluster: &Cluster, root: &str) -> Result<()> {
+/// Waits until a control plane is gone: on its way out it would write again what is removed.
+async fn stopped(cluster: &Cluster, release: &Release) -> Result<()> {
     let end = Instant::now() + GONE;
-    let list = ListParams::default().labels(CONTROL);
-    while !cluster.pods(root).list(&list).await.context("pods")?.items.is_empty() {
+    let revision = match release.revision() {
+        "" => DEFAULT,
+        revision => revision,
+    };
+    let list = ListParams::default().labels(&format!("{CONTROL},{}={revision}", label::REVISION));
+    let pods = cluster.pods(&release.namespace);
+    while !pods.list(&list).await.context("pods")?.items.is_empty() {
         if Instant::now() >= end {
-            bail!("the control plane's pods in namespace {root} still run after {GONE:?}; run the command again");
+            bail!("the pods of release {release} still run after {GONE:?}; what they would write again stays");
         }
         tokio::time::sleep(EACH).await;
-    }
-    remove::<Secret>(cluster, root, CA).await?;
-    let leases: Api<Lease> = Api::namespaced(cluster.client.clone(), root);
-    for lease in leases.list(&ListParams::default()).await.context("leases")? {
-        let name = lease.metadata.name.unwrap_or_default();
-        if name.starts_with(LEASES) {
-            remove::<Lease>(cluster, root, &name).await?;
-        }
     }
     Ok(())
 }
 
-/// What they have left elsewhere.
-async fn purge_all(cluster: &Cluster) -> Result<()> {
+/// Refuses to purge what others need: control planes that are not of these releases, such as Istio's.
+async fn alone(cluster: &Cluster, releases: &[Release]) -> Result<()> {
+    let deployments: Api<Deployment> = Api::all(cluster.client.clone());
+    let list = ListParams::default().labels(CONTROL);
+    let found = deployments.list(&list).await.context("Deployments")?;
+    let others = others(found.items, releases);
+    if !others.is_empty() {
+        bail!(
+            "--purge would take CRDs that others need: {} is of no release of the mesh; uninstall it first, or leave --purge \
+             out. Nothing was removed",
+            others.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// `NAME.NAMESPACE` of control planes that are of none of the releases.
+fn others(found: Vec<Deployment>, releases: &[Release]) -> Vec<String> {
+    let mut out = Vec::new();
+    for deployment in found {
+        let meta = deployment.metadata;
+        let namespace = meta.namespace.unwrap_or_default();
+        let owner = meta.annotations.as_ref().and_then(|a| a.get(OWNER));
+        if !releases
+            .iter()
+            .any(|r| r.namespace == namespace && Some(&r.name) == owner)
+        {
+            out.push(format!("{}.{namespace}", meta.name.unwrap_or_default()));
+        }
+    }
+    out
+}
+
+/// What control planes have left all over the cluster.
+async fn purge(cluster: &Cluster) -> Result<()> {
     let client = &cluster.client;
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let names: Vec<String> = namespaces
@@ -191,5 +230,44 @@ fn gone(outcome: kube::Result<()>) -> Result<()> {
     match outcome {
         Err(kube::Error::Api(error)) if error.code == 404 => Ok(()),
         other => Ok(other?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn release(name: &str, namespace: &str, revision: &str) -> Release {
+        let json = json!({"name": name, "namespace": namespace, "config": {"revision": revision},
+            "chart": {"metadata": {"name": "mesh", "version": "0.1.0"}}});
+        serde_json::from_value(json).expect("a release")
+    }
+
+    #[test]
+    fn several_control_planes_are_told_from_parts_of_one() {
+        let (base, control) = (release("istio-base", "a", ""), release("istiod", "a", ""));
+        assert!(!several(&[base.clone(), control]));
+        assert!(several(&[base, release("istio-canary", "a", "canary")]));
+    }
+
+    #[test]
+    fn control_planes_of_others_are_seen() {
+        let deployment = |name: &str, namespace: &str, owner: Option<&str>| -> Deployment {
+            let annotations = owner.map(|owner| json!({OWNER: owner}));
+            serde_json::from_value(
+                json!({"metadata": {"name": name, "namespace": namespace, "annotations": annotations}}),
+            )
+            .expect("a Deployment")
+        };
+        let releases = [release("istio", "istio-system", ""), release("istio", "mesh", "x")];
+        let found = vec![
+            deployment("istiod", "istio-system", Some("istio")),
+            deployment("istiod-x", "mesh", Some("istio")),
+            deployment("istiod-y", "mesh", Some("istio-y")),
+            deployment("istiod", "theirs", None),
+        ];
+        assert_eq!(others(found, &releases), ["istiod-y.mesh", "istiod.theirs"]);
     }
 }

@@ -5,7 +5,7 @@ use clap::Args;
 
 use super::Common;
 use crate::dump::Dump;
-use crate::envoy_json::camel_case;
+use crate::envoy_json::bare;
 use crate::output::{Form, Output};
 
 /// Of which proxy, and how.
@@ -20,7 +20,7 @@ pub(super) fn run(dump: &Dump, form: Form) -> Result<String> {
     let section = dump.sections("BootstrapConfigDump").next();
     let section = section.context("the dump has no bootstrap")?;
     match form.or(Output::Json) {
-        Some(form) => form.write(&camel_case("envoy.admin.v3.BootstrapConfigDump", section)),
+        Some(form) => form.write(&bare("envoy.admin.v3.BootstrapConfigDump", section)),
         None => Ok(versions(dump)),
     }
 }

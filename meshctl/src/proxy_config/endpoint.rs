@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Common, array, socket, text};
 use crate::dump::{self, Dump};
-use crate::envoy_json::camel_case;
+use crate::envoy_json::bare;
 use crate::proxy::Proxy;
 
 const STATES: &str = "/clusters?format=json";
@@ -108,7 +108,7 @@ pub(super) async fn run(options: &Options, proxy: &Proxy, told: bool) -> Result<
     };
     match options.common.form.structured() {
         None => Ok(table(&chosen)),
-        Some(form) => form.write(&chosen.iter().map(|one| camel_case(type_name, one)).collect()),
+        Some(form) => form.write(&chosen.iter().map(|one| bare(type_name, one)).collect()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Listeners.
 
 use clap::{ArgAction, Args};
+use mesh_api::names::{BLACK_HOLE_CLUSTER, INBOUND_PASSTHROUGH_CLUSTER, PASSTHROUGH_CLUSTER};
 use serde_json::Value;
 
 use super::route::path;
@@ -172,7 +173,7 @@ fn destination(chain: &Value) -> String {
             return format!("Route: {route}");
         }
         if let Some(cluster) = config["cluster"].as_str() {
-            return format!("Cluster: {cluster}");
+            return of_cluster(cluster);
         }
         if config["weighted_clusters"].is_object() {
             let clusters = array(&config["weighted_clusters"]["clusters"]);
@@ -183,10 +184,41 @@ fn destination(chain: &Value) -> String {
             return format!("Cluster: {}", all.join(", "));
         }
         if let Some(hosts) = config["route_config"]["virtual_hosts"].as_array() {
-            let routes = hosts.iter().flat_map(|h| array(&h["routes"]));
-            let paths: Vec<String> = routes.map(|r| path(&r["match"])).collect();
-            return format!("Inline Route: {}", paths.join(", "));
+            return inline(hosts);
         }
     }
     "Non-HTTP/Non-TCP".to_owned()
+}
+
+/// Those that the mesh has by itself stand under their bare names.
+fn of_cluster(name: &str) -> String {
+    if [BLACK_HOLE_CLUSTER, PASSTHROUGH_CLUSTER, INBOUND_PASSTHROUGH_CLUSTER].contains(&name) {
+        name.to_owned()
+    } else {
+        format!("Cluster: {name}")
+    }
+}
+
+/// The cluster where everything goes to one, else each host with its paths.
+fn inline(hosts: &[Value]) -> String {
+    let every = |host: &Value| matches!(array(&host["domains"]), [domain] if domain == "*");
+    if let [host] = hosts
+        && every(host)
+        && let [route] = array(&host["routes"])
+        && route["match"]["prefix"] == "/"
+        && let Some(cluster) = route["route"]["cluster"].as_str()
+    {
+        return of_cluster(cluster);
+    }
+    let one = |host: &Value| {
+        let paths: Vec<String> = array(&host["routes"]).iter().map(|r| path(&r["match"])).collect();
+        let domains: Vec<&str> = array(&host["domains"]).iter().map(text).collect();
+        if every(host) {
+            paths.join(", ")
+        } else {
+            format!("{} {}", domains.join("/"), paths.join(", "))
+        }
+    };
+    let all: Vec<String> = hosts.iter().map(one).collect();
+    format!("Inline Route: {}", all.join("; "))
 }

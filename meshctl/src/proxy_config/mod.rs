@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::cluster::ClusterOptions;
 use crate::dump::Dump;
-use crate::envoy_json::camel_case;
+use crate::envoy_json::bare;
 use crate::output::Form;
 use crate::proxy::Which;
 
@@ -34,7 +34,7 @@ Examples:
   meshctl pc cluster deploy/webapp -n shop --fqdn catalog
   meshctl pc endpoint deploy/webapp -n shop --cluster 'outbound|80||catalog.shop.svc.cluster.local'
   meshctl pc route webapp-7d9c-x2.shop --name 80 -o json
-  meshctl pc listener --proxy 127.0.0.1:15000           a proxy without Kubernetes
+  meshctl pc listener --proxy netns:fm-1-webapp         a proxy without Kubernetes
   meshctl pc all -f config_dump.json                    a saved /config_dump?include_eds";
 
 /// Of which proxy, and how.
@@ -123,7 +123,7 @@ fn show(common: &Common, type_name: &str, resources: &[&Value], table: impl Fn(&
     match common.form.structured() {
         None => Ok(table(resources)),
         Some(form) => {
-            let all = resources.iter().map(|one| camel_case(type_name, one)).collect();
+            let all = resources.iter().map(|one| bare(type_name, one)).collect();
             form.write(&Value::Array(all))
         }
     }

@@ -85,7 +85,8 @@ fn table(tables: &[&Value]) -> String {
     crate::table::render(&["NAME", "VHOST NAME", "DOMAINS", "MATCH", "VIRTUAL SERVICE"], &rows)
 }
 
-/// The domains, without those that say the same again: with a port, or with more of the cluster's own domain behind.
+/// The domains, without those that say the same again: with a port, with a dot at the end, or with more of the cluster's
+/// own domain behind.
 fn domains(list: &Value) -> String {
     let every: Vec<&str> = array(list).iter().filter_map(Value::as_str).collect();
     let has_port = |domain: &str| match domain.rsplit_once(':') {
@@ -94,7 +95,7 @@ fn domains(list: &Value) -> String {
         None => false,
     };
     let said_before = |domain: &str| {
-        let short = [".svc.cluster.local", ".cluster.local", ".svc"].map(|end| domain.strip_suffix(end));
+        let short = [".", ".svc.cluster.local", ".cluster.local", ".svc"].map(|end| domain.strip_suffix(end));
         short.into_iter().flatten().any(|short| every.contains(&short))
     };
     let wanted = |domain: &&str| every.len() == 1 || !(has_port(domain) || said_before(domain));

@@ -11,7 +11,7 @@ use x509_parser::pem::Pem;
 
 use super::{Common, text};
 use crate::dump::Dump;
-use crate::envoy_json::camel_case;
+use crate::envoy_json::bare;
 use crate::output::Form;
 
 /// Of which proxy.
@@ -27,7 +27,7 @@ pub(super) fn run(dump: &Dump, form: Form) -> Result<String> {
         return Ok(table(dump, Timestamp::now()));
     };
     let section = dump.sections("SecretsConfigDump").next();
-    form.write(&section.map_or(Value::Null, |s| camel_case("envoy.admin.v3.SecretsConfigDump", s)))
+    form.write(&section.map_or(Value::Null, |s| bare("envoy.admin.v3.SecretsConfigDump", s)))
 }
 
 /// RESOURCE NAME, TYPE, STATUS, VALID CERT, SERIAL NUMBER, NOT AFTER, NOT BEFORE.

@@ -17,7 +17,7 @@ fn dump() -> Dump {
                                 "filters": [{"typed_config": {"cluster": "inbound|8080||"}}]}],
              "default_filter_chain": {"name": "last", "filters": [{"typed_config": {"rds": {"route_config_name": "80"}}}]}}}}]},
         {"@type": "type.googleapis.com/envoy.admin.v3.RoutesConfigDump", "dynamic_route_configs": [{"route_config":
-            {"name": "80", "virtual_hosts": [
+            {"@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration", "name": "80", "virtual_hosts": [
                 {"name": "catalog:80", "domains": ["a", "b", "c"], "routes": [{"match": {"prefix": "/"}, "metadata":
                     {"filter_metadata": {"istio": {"config": "/apis/networking.istio.io/v1/namespaces/shop/virtual-service/c"}}}}]},
                 {"name": "blackhole:80", "domains": ["*"]}]}}]},
@@ -83,6 +83,45 @@ fn listeners_show_chains_and_the_default() {
         brief.lines().map(cells).nth(1),
         Some(vec!["0.0.0.0", "15006", "UNKNOWN"])
     );
+}
+
+#[test]
+fn listeners_say_where_their_own_routes_lead() {
+    let of = |config: Value| {
+        let dump = Dump::of(
+            json!({"configs": [{"@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump",
+            "dynamic_listeners": [{"active_state": {"listener": {
+                "address": {"socket_address": {"address": "0.0.0.0", "port_value": 80}},
+                "additional_addresses": [{"address": {"socket_address": {"address": "::", "port_value": 80}}}],
+                "filter_chains": [{"filters": [{"typed_config": config}]}]}}}]}]}),
+        );
+        let text = listeners("l --address ::", &dump);
+        cells(text.lines().nth(1).expect("a chain")).join(" ")
+    };
+    let routes = |hosts: Value| json!({"route_config": {"virtual_hosts": hosts}});
+    let to = |cluster: &str| json!({"match": {"prefix": "/"}, "route": {"cluster": cluster}});
+    for (config, expected) in [
+        (json!({"cluster": "BlackHoleCluster"}), "BlackHoleCluster"),
+        (json!({"cluster": "a"}), "Cluster: a"),
+        (
+            routes(json!([{"domains": ["*"], "routes": [to("inbound|80||")]}])),
+            "Cluster: inbound|80||",
+        ),
+        (
+            routes(json!([{"domains": ["*"], "routes": [to("PassthroughCluster")]}])),
+            "PassthroughCluster",
+        ),
+        (
+            routes(
+                json!([{"domains": ["*"], "routes": [{"match": {"path": "/one"}}, to("a")]},
+                          {"domains": ["b", "c"], "routes": [to("a")]}]),
+            ),
+            "Inline Route: /one, /*; b/c /*",
+        ),
+        (json!({}), "Non-HTTP/Non-TCP"),
+    ] {
+        assert_eq!(of(config), format!("0.0.0.0,:: 80 ALL {expected}"));
+    }
 }
 
 #[test]
@@ -261,6 +300,7 @@ fn domains_are_said_once() {
     for (domains, expected) in [
         (
             json!([
+                "a.b.svc.cluster.local.",
                 "a.b.svc.cluster.local",
                 "a.b.svc.cluster.local:80",
                 "a",
@@ -291,6 +331,10 @@ fn json_is_a_list_of_messages() {
         String::new()
     });
     let value: Value = serde_json::from_str(&text.expect("text")).expect("JSON");
+    assert!(
+        value[0]["@type"].is_null(),
+        "a message says its type where it is packed only"
+    );
     assert_eq!(value[0]["virtualHosts"][0]["name"], "catalog:80");
 }
 

@@ -57,7 +57,7 @@ pub(super) async fn run(
         Some(proxy) => (target.named(options)?, proxy),
         None => {
             let cluster = Cluster::connect(options).await.context(
-                "where is the proxy? (of a mesh without Kubernetes: give --proxy HOST:15000, or a saved dump with --file)",
+                "where is the proxy? (of a mesh without Kubernetes: give --proxy ADDRESS, or a saved dump with --file)",
             )?;
             let pod = target.pod(&cluster).await?;
             (pod.clone(), place.of_pod(cluster, pod))
@@ -69,7 +69,7 @@ pub(super) async fn run(
         let reply = replica.page(&path).await?;
         // The proxy may be connected to another replica.
         if reply.status != http::StatusCode::NOT_FOUND {
-            let value = reply.json().with_context(|| replica.name().to_owned())?;
+            let value = reply.json().with_context(|| replica.name())?;
             if !value["configs"].is_array() {
                 bail!(
                     "{} answers no configuration dump as Envoy has it: it is older than meshctl; upgrade it",

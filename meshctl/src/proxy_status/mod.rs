@@ -30,8 +30,11 @@ Examples:
   meshctl proxy-status                         all proxies
   meshctl proxy-status -n shop                 those of a namespace
   meshctl proxy-status deploy/webapp.shop      what one of them lacks
+
+Of a mesh without Kubernetes:
   meshctl proxy-status --control 127.0.0.1:15014
-  meshctl proxy-status --control 127.0.0.1:15014 webapp-1.shop --file config_dump.json")]
+  meshctl proxy-status --control netns:fm-1-istiod webapp-1.shop --proxy netns:fm-1-webapp
+  meshctl proxy-status --control 192.0.2.7:15014 --token token webapp-1.shop --file config_dump.json")]
 pub(crate) struct Options {
     /// Compare what this pod's proxy holds with what it should hold: NAME, NAME.NAMESPACE, deploy/NAME
     #[arg(value_name = "POD")]
@@ -90,7 +93,7 @@ pub(crate) async fn run(options: &Options, cluster: &ClusterOptions) -> Result<S
     }
     if all.is_empty() {
         let of = cluster.namespace.as_ref().map(|n| format!(" of namespace {n}"));
-        let names: Vec<&str> = replicas.iter().map(Replica::name).collect();
+        let names: Vec<String> = replicas.iter().map(Replica::name).collect();
         let _ = writeln!(
             std::io::stderr(),
             "meshctl: no proxy{} is connected to {}",

@@ -63,6 +63,7 @@ pub(crate) fn values(spec: &Value, groups: &[String]) -> Result<Settings> {
                 }
             }
             "namespace" => bail!("namespace: give it by -i (--istioNamespace)"),
+            key if groups.iter().any(|g| g == key) => bail!("{key} is a value of the charts; write values.{key}"),
             _ => bail!(
                 "{key}: there is no such setting; there are profile, hub, tag, revision, meshConfig, values and components"
             ),

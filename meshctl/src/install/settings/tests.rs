@@ -100,6 +100,7 @@ fn what_the_charts_do_not_have_is_refused_by_name() {
             "addonComponents.kiali.enabled=true",
             "addonComponents: there is no such setting",
         ),
+        ("pilot.autoscaleEnabled=false", "write values.pilot"),
         ("namespace=x", "--istioNamespace"),
         ("profile", "PATH=VALUE"),
         ("=x", "empty"),
