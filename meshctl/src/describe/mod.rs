@@ -61,7 +61,6 @@ pub(crate) async fn run(what: &What, at: &ClusterOptions) -> Result<String> {
             (name, namespace) = (pod.name, pod.namespace);
         }
     } else {
-        objects = Objects::of(objects::of_files(&options.files)?, None);
         let target = Target {
             // Services are named as pods are.
             kind: if target.kind == Kind::Service {
@@ -72,6 +71,7 @@ pub(crate) async fn run(what: &What, at: &ClusterOptions) -> Result<String> {
             ..target.clone()
         };
         PodName { name, namespace } = target.named(at)?;
+        objects = Objects::of(objects::of_files(&options.files)?, None);
     }
     match what {
         What::Pod(_) => render::pod(&objects.store, &namespace, &name),

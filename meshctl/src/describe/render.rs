@@ -26,7 +26,8 @@ pub(super) fn pod(store: &Store, namespace: &str, name: &str) -> Result<String> 
     let revision = workload.labels.get(label::REVISION).map_or("default", String::as_str);
     out.push_str(&format!("   Pod Revision: {revision}\n"));
     out.push_str(&format!("   Pod Ports: {}\n", ports(object)));
-    if !has_proxy(object) {
+    // Without Kubernetes the proxy is no container; the label that every injected pod has is there all the same.
+    if !has_proxy(object) && !workload.mesh_tls {
         out.push_str(&format!(
             "WARNING: {name}.{namespace} is not part of the mesh; it has no {PROXY}\n"
         ));

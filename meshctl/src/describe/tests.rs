@@ -93,3 +93,44 @@ fn a_service_is_described_without_a_pod() {
     );
     assert!(render::pod(&store, "shop", "none").is_err());
 }
+
+#[test]
+fn a_pod_without_a_proxy_is_told() {
+    let describe = |labels: &str, container: &str| {
+        let pod = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: p, namespace: shop, labels: {labels}}}\n\
+             spec: {{containers: [{{name: {container}}}]}}\nstatus: {{phase: Running, podIP: 10.0.0.9}}\n"
+        );
+        let dir = tempfile::tempdir().expect("dir");
+        let file = dir.path().join("pod.yaml");
+        std::fs::write(&file, pod).expect("written");
+        let objects = Objects::of(objects::of_files(&[file]).expect("read"), None);
+        render::pod(&objects.store, "shop", "p").expect("a pod")
+    };
+    let warning = "WARNING: p.shop is not part of the mesh";
+    assert!(describe("{}", "app").contains(warning));
+    assert!(!describe("{}", "istio-proxy").contains(warning));
+    // A pod of a mesh without Kubernetes.
+    assert!(!describe("{security.istio.io/tlsMode: istio}", "app").contains(warning));
+}
+
+#[tokio::test]
+async fn what_is_no_service_or_cannot_be_known_is_refused() {
+    use clap::Parser as _;
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(subcommand)]
+        what: What,
+        #[command(flatten)]
+        cluster: ClusterOptions,
+    }
+    for (line, part) in [
+        ("service deploy/web -f .", "is no service"),
+        ("pod deploy/web -f .", "write NAME.NAMESPACE"),
+        ("pod web -f none/such", "no file or folder"),
+    ] {
+        let parsed = Line::try_parse_from(["describe"].into_iter().chain(line.split(' '))).expect("a command line");
+        let error = run(&parsed.what, &parsed.cluster).await.expect_err(line);
+        assert!(error.to_string().contains(part), "{line}: {error}");
+    }
+}
