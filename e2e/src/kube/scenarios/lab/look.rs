@@ -77,7 +77,7 @@ pub(super) fn proxies(turn: &Turn<'_>, lab: &Space) -> Result<()> {
         ("route", "webapp-virtualservice", to_catalog),
         ("cluster", to_webapp, to_catalog),
         ("endpoint", to_webapp, to_catalog),
-        ("log", "level", "level"),
+        ("log", "active loggers", "active loggers"),
         ("secret", "ROOTCA", "ROOTCA"),
     ] {
         for (proxy, expected) in [(&gateway, of_gateway), (&webapp, of_webapp)] {
@@ -104,8 +104,9 @@ pub(super) fn port_forward(turn: &Turn<'_>) -> Result<()> {
     let mut forward = forward.stdout(Stdio::piped()).spawn().context("cannot start kubectl")?;
     let asked = (|| {
         let mut line = String::new();
-        let said = forward.stdout.take().context("kubectl says nothing")?;
-        BufReader::new(said).read_line(&mut line)?;
+        // It says more later, and ends if nobody listens.
+        let mut said = BufReader::new(forward.stdout.take().context("kubectl says nothing")?);
+        said.read_line(&mut line)?;
         // Forwarding from 127.0.0.1:PORT -> 8080
         let address = line
             .split_whitespace()
