@@ -51,25 +51,26 @@ pub(super) fn collect(world: &World, scenario: &str, folder: &Path, error: &str)
 }
 
 /// Lines of each file that [`short`] repeats, and of all.
-const TAIL: (usize, usize) = (8, 120);
+const TAIL: (usize, usize) = (8, 150);
 
-/// The last events and the last lines of each log in the folder.
-pub(super) fn short(folder: &Path) -> String {
+/// The last events and the last lines of each log in the folder, those of the mesh's own namespace at the end.
+pub(super) fn short(folder: &Path, system: &str) -> String {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut files: Vec<_> = entries.map(|e| e.path()).collect();
+    let mut files: Vec<String> = entries.filter_map(|e| e.file_name().into_string().ok()).collect();
+    files.retain(|name| name.ends_with(".log") || name.ends_with("-events.txt"));
     // Events say more in fewer lines.
-    files.sort_by_key(|f| (f.extension().is_some_and(|e| e == "log"), f.clone()));
+    files.sort_by_key(|name| (name.starts_with(system), name.ends_with(".log"), name.clone()));
     let mut lines = Vec::new();
-    for file in files {
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
-        if !name.ends_with(".log") && !name.ends_with("-events.txt") {
+    for name in files {
+        let text = fs::read(folder.join(&name)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let last: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
+        if last.is_empty() {
             continue;
         }
-        let text = fs::read(&file).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let from = text.lines().count().saturating_sub(TAIL.0);
         lines.push(format!("{name}:"));
-        lines.extend(text.lines().skip(from).map(|l| format!("    {}", head(l))));
+        let from = last.len().saturating_sub(TAIL.0);
+        lines.extend(last[from..].iter().map(|l| format!("    {}", head(l))));
     }
     lines.truncate(TAIL.1);
     lines.join("\n")

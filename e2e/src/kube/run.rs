@@ -192,12 +192,23 @@ pub fn run(options: &Options) -> Result<()> {
 
 fn side_by_side(world: &World, options: &Options, scenarios: &[&'static Scenario], parallel: usize) -> Vec<Outcome> {
     let (next, outcomes) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let (turns, done) = (&next, &outcomes);
     std::thread::scope(|scope| {
         for _ in 0..parallel.clamp(1, 16).min(scenarios.len()) {
-            scope.spawn(|| {
-                while let Some(scenario) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
+            scope.spawn(move || {
+                while let Some(scenario) = scenarios.get(turns.fetch_add(1, Ordering::Relaxed)) {
+                    let name = scenario.name;
                     let outcome = one(world, options, scenario);
-                    outcomes.lock().push(outcome);
+                    let clears = match &outcome.ended {
+                        Ended::Passed => true,
+                        Ended::Skipped(_) => false,
+                        Ended::Failed { .. } => !options.keep,
+                    };
+                    if clears {
+                        // Pods take their time to end; the next scenario need not wait for it.
+                        scope.spawn(move || Turn { world, name }.clear());
+                    }
+                    done.lock().push(outcome);
                 }
             });
         }
@@ -235,9 +246,6 @@ fn one(world: &World, options: &Options, scenario: &'static Scenario) -> Outcome
             Ended::Failed { error, folder }
         }
     };
-    if matches!(ended, Ended::Passed) || !options.keep {
-        turn.clear();
-    }
     let (name, seconds) = (scenario.name, took.as_secs_f64());
     match &ended {
         Ended::Failed { error, .. } => println!("  ✘ {name} ({seconds:.0} s)\n{error}"),
@@ -251,7 +259,11 @@ fn table(outcomes: &[Outcome], options: &Options) -> Result<()> {
     if std::env::var_os("CI").is_some() {
         for outcome in outcomes {
             if let Ended::Failed { error, folder } = &outcome.ended {
-                println!("\n── {}\n{error}\n{}", outcome.scenario.name, evidence::short(folder));
+                println!(
+                    "\n── {}\n{error}\n{}",
+                    outcome.scenario.name,
+                    evidence::short(folder, &options.system)
+                );
             }
         }
     }
