@@ -1,6 +1,6 @@
 //! What `mesh-init` does, and `mesh-cni iptables`, by which the plugin and the node agent set up a pod.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use crate::apply::{self, Programs};
@@ -76,7 +76,8 @@ fn log(cli: &Cli) {
     };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     if cli.log_as_json {
         builder.json().init();
     } else {
