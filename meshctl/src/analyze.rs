@@ -1,9 +1,11 @@
 //! `analyze`: what is wrong with objects, under Istio's message codes.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use jiff::Timestamp;
 use mesh_control::analyze::{CODES, Level, Message, analyze};
 use serde_json::{Value, json};
 
@@ -96,7 +98,8 @@ pub(crate) async fn run(options: &Options, cluster: &ClusterOptions) -> Result<D
         let rows: Vec<_> = CODES.iter().map(row).collect();
         return Ok(table::render(&["CODE", "LEVEL", "NAME"], &rows).into());
     }
-    let mut namespace = cluster.namespace.clone().filter(|_| !options.all_namespaces);
+    // Nothing said, everything is looked at.
+    let mut namespaces: BTreeSet<String> = cluster.namespace.iter().cloned().collect();
     let mut whole = None;
     let wanted = options.use_kube.unwrap_or(true);
     if !wanted && options.files.is_empty() {
@@ -105,8 +108,8 @@ pub(crate) async fn run(options: &Options, cluster: &ClusterOptions) -> Result<D
     if wanted {
         match Cluster::connect(cluster).await {
             Ok(cluster) => {
-                if !options.all_namespaces && options.files.is_empty() {
-                    namespace = Some(cluster.namespace.clone());
+                if options.files.is_empty() {
+                    namespaces.insert(cluster.namespace.clone());
                 }
                 whole = Some(objects::of_cluster(&cluster).await?);
             }
@@ -118,13 +121,20 @@ pub(crate) async fn run(options: &Options, cluster: &ClusterOptions) -> Result<D
         }
     }
     let of_cluster = whole.is_some();
-    let mut loaded = whole.unwrap_or_default();
-    loaded.overlay(objects::of_files(&options.files)?);
+    let files = objects::of_files(&options.files)?;
+    if of_cluster && namespaces.is_empty() {
+        // Files in a cluster: what they have to do with.
+        namespaces.extend(files.objects.iter().map(|o| o.namespace().to_owned()));
+    }
+    if options.all_namespaces {
+        namespaces.clear();
+    }
+    let loaded = objects::with_files(whole.unwrap_or_default(), files, Timestamp::now());
     let objects = Objects::of(loaded, options.mesh_config.clone());
     let mut messages = analyze(&objects.store, &objects.loaded, of_cluster);
-    messages.retain(|m| options.shows(m, namespace.as_deref()));
+    messages.retain(|m| options.shows(m, &namespaces));
     let failed = messages.iter().any(|m| options.failure_threshold.reached(m.code.level));
-    let subject = options.subject(namespace.as_deref());
+    let subject = options.subject(&namespaces);
     let text = match options.form.structured() {
         None => lines(&messages, &subject),
         Some(form) => form.write(&document(&messages))?,
@@ -139,18 +149,20 @@ pub(crate) async fn run(options: &Options, cluster: &ClusterOptions) -> Result<D
 }
 
 impl Options {
-    fn shows(&self, message: &Message, namespace: Option<&str>) -> bool {
+    fn shows(&self, message: &Message, namespaces: &BTreeSet<String>) -> bool {
         let object = Named::of(&message.diagnostic.object);
         // What a file of the command line says is always of interest.
-        let here = namespace.is_none_or(|n| object.namespace == n) || !message.diagnostic.file.as_os_str().is_empty();
+        let here = namespaces.is_empty()
+            || namespaces.contains(object.namespace)
+            || !message.diagnostic.file.as_os_str().is_empty();
         here && self.output_threshold.reached(message.code.level)
             && !self.suppress.iter().any(|s| s.matches(message.code.code, &object))
     }
 
     /// What was looked at.
-    fn subject(&self, namespace: Option<&str>) -> String {
+    fn subject(&self, namespaces: &BTreeSet<String>) -> String {
         let files: Vec<String> = self.files.iter().map(|f| f.display().to_string()).collect();
-        match (files.is_empty(), namespace) {
+        match (files.is_empty(), namespaces.first()) {
             (false, _) => files.join(", "),
             (true, Some(namespace)) => format!("namespace: {namespace}"),
             (true, None) => "all namespaces".to_owned(),
