@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 use std::time::SystemTime;
 
-use common::{WAIT, get, options, until};
+use common::{WAIT, get, get_with, options, until};
 use mesh_api::ca::IstioCertificateRequest;
 use mesh_api::ca::istio_certificate_service_client::IstioCertificateServiceClient;
 use mesh_control::serve::ca::token::Tokens;
@@ -97,6 +97,25 @@ async fn certificates_by_token_then_by_certificate() {
         Code::Unauthenticated
     );
 
+    running.wait(std::future::ready(())).await.expect("stops");
+}
+
+#[tokio::test]
+async fn a_token_that_does_not_hold_opens_no_debug_page() {
+    let dir = tempfile::tempdir().expect("dir");
+    let running = serve::start(options(dir.path())).await.expect("starts");
+    let bearer = |token: &str| format!("authorization: Bearer {token}\r\n");
+    for (path, head, status) in [
+        ("/debug/syncz", String::new(), 200),
+        ("/debug/syncz", bearer(&token(dir.path(), "shop/web")), 200),
+        ("/debug/syncz", bearer("none"), 401),
+        ("/debug/configz", "authorization: Basic x\r\n".to_owned(), 401),
+        // What is open to everybody asks for nothing.
+        ("/version", bearer("none"), 200),
+    ] {
+        let page = get_with(running.monitoring, path, &head).await;
+        assert!(page.starts_with(&format!("HTTP/1.1 {status}")), "{path} {head}: {page}");
+    }
     running.wait(std::future::ready(())).await.expect("stops");
 }
 

@@ -34,8 +34,13 @@ pub(crate) fn options(dir: &Path) -> Options {
 
 /// A page with its head.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
+    get_with(address, path, "").await
+}
+
+/// As [`get`], with more lines in the head of the request, each with its end.
+pub(crate) async fn get_with(address: SocketAddr, path: &str, lines: &str) -> String {
     let mut stream = tokio::net::TcpStream::connect(address).await.expect("connects");
-    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n{lines}connection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("sent");
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.expect("answered");
