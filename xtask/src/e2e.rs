@@ -26,6 +26,9 @@ pub(crate) struct Options {
     /// Nodes beside the control plane of a cluster that is made.
     #[arg(long)]
     workers: Option<u32>,
+    /// Only the core set of scenarios, for when time is short.
+    #[arg(long)]
+    core: bool,
     /// Print the scenarios and end.
     #[arg(long)]
     list: bool,
@@ -174,6 +177,9 @@ fn scenarios(options: &Options, kubeconfig: &Path) -> Result<bool> {
 fn scenarios_command(options: &Options) -> Command {
     let mut run = Command::new(cargo::bin_dir().join("e2e-kubernetes"));
     run.args(&options.filter);
+    if options.core {
+        run.arg("--core");
+    }
     run
 }
 

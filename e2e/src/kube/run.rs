@@ -37,6 +37,9 @@ pub struct Options {
     /// Requests a second under which restarts are done, of all clients together
     #[arg(long, env = "E2E_RATE", default_value_t = 150)]
     pub rate: u32,
+    /// Only the core set: what a run on a small machine has time for
+    #[arg(long)]
+    pub core: bool,
     /// Leave the namespaces of failed scenarios as they are
     #[arg(long)]
     pub keep: bool,
@@ -156,7 +159,8 @@ pub fn run(options: &Options) -> Result<()> {
         .iter()
         .filter(|s| {
             let named = options.filter.as_ref().is_none_or(|f| s.name.contains(f.as_str()));
-            named || options.uninstall && s.need == Need::Uninstall
+            let left_out = options.core && scenarios::BEYOND_CORE.contains(&s.name);
+            named && !left_out || options.uninstall && s.need == Need::Uninstall
         })
         .collect();
     if chosen.is_empty() {

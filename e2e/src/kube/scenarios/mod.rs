@@ -45,6 +45,9 @@ const fn with(need: Need, scenario: Scenario) -> Scenario {
     Scenario { need, ..scenario }
 }
 
+/// What `--core` leaves out: the longest of those whose parts others show too.
+pub(super) const BEYOND_CORE: [&str; 4] = ["book_chapter", "canary_weights", "week3_resilience", "revisions"];
+
 /// All.
 pub(super) const ALL: &[Scenario] = &[
     shared(
@@ -165,3 +168,15 @@ pub(super) const ALL: &[Scenario] = &[
         ),
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::{ALL, BEYOND_CORE};
+
+    #[test]
+    fn names_are_of_scenarios_and_stand_once() {
+        for name in BEYOND_CORE.into_iter().chain(ALL.iter().map(|s| s.name)) {
+            assert_eq!(ALL.iter().filter(|s| s.name == name).count(), 1, "{name}");
+        }
+    }
+}
