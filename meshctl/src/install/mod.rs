@@ -196,7 +196,11 @@ pub(crate) async fn run(options: &Options, at: &ClusterOptions) -> Result<Done> 
     let helm = Helm::new(at);
     if options.dry_run {
         let version = match Cluster::connect(at).await {
-            Ok(cluster) => Some(server_version(&cluster).await?),
+            Ok(cluster) => {
+                let version = server_version(&cluster).await?;
+                plan.mind_others(&cluster).await?;
+                Some(version)
+            }
             // What would be installed into a new one is worth something too.
             Err(_) => None,
         };
