@@ -7,7 +7,6 @@ use crate::kube::space::until;
 
 pub(super) fn run(labs: &Labs<'_>) -> Result<()> {
     labs.clear()?;
-    labs.cluster_says("ROUND_ROBIN")?;
     // Each worker of the proxy goes around by itself.
     labs.first("a third for each pod", 90, 6, 22..=38)?;
 

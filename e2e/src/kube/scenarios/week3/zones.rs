@@ -24,13 +24,13 @@ pub(super) fn run(labs: &Labs<'_>) -> Result<()> {
         ensure!(label == zone, "{name}: {label}");
     }
     labs.apply("simple-backend-dr-outlier.yaml")?;
-    labs.first("all in the own zone", 40, 4, 40..=40)?;
+    labs.first("all in the own zone", 40, 8, 40..=40)?;
 
     labs.roll("simple-service-locality-failure.yaml")?;
-    labs.first("all in the other zone when the own fails", 40, 4, 0..=0)?;
+    labs.first("all in the other zone when the own fails", 40, 8, 0..=0)?;
 
     labs.roll("simple-service-locality.yaml")?;
-    labs.first("back in the own zone", 40, 4, 40..=40)?;
+    labs.first("back in the own zone", 40, 8, 40..=40)?;
     labs.apply("simple-backend-dr-outlier-locality.yaml")?;
     // Of 200, 70 % is 140; 30 off are more than four standard deviations.
     labs.first("70 % in the own zone by distribute", 200, 8, 110..=170)
