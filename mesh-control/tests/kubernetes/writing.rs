@@ -76,6 +76,10 @@ async fn replicas_share_one_ca_and_one_of_them_writes() {
     let lease = server
         .get("leases", "istio-system", "mesh-control-leader")
         .expect("a lease");
+    assert_eq!(
+        lease["metadata"]["ownerReferences"],
+        written["metadata"]["ownerReferences"]
+    );
     let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned();
     let first = usize::from(holder != "one");
     replicas

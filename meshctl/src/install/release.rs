@@ -61,14 +61,6 @@ impl Release {
         ["mesh", "control"].contains(&self.chart.metadata.name.as_str())
     }
 
-    /// What stands behind names that each control plane has: `-REVISION`, or nothing.
-    pub(crate) fn suffix(&self) -> String {
-        match self.revision() {
-            "" => String::new(),
-            revision => format!("-{revision}"),
-        }
-    }
-
     /// The revision of its control plane; empty for the default one.
     pub(crate) fn revision(&self) -> &str {
         self.config["revision"].as_str().unwrap_or_default()

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
@@ -26,9 +25,6 @@ use crate::control::{CONTROL, DEFAULT, Revision};
 const CA: &str = "istio-ca-secret";
 /// ConfigMap with the roots of trust, in every namespace.
 const ROOTS: &str = "istio-ca-root-cert";
-/// Lease of the replica that writes; a revision is added to its name.
-const LEASE: &str = "mesh-control-leader";
-
 /// Nobody's control plane takes longer to stop.
 const GONE: Duration = Duration::from_secs(120);
 
@@ -93,8 +89,6 @@ pub(crate) async fn run(options: &Options, at: &ClusterOptions) -> Result<String
         say(&format!("  Removed release {}.{}.", release.name, release.namespace));
         if release.has_control_plane() {
             stopped(&cluster, release).await?;
-            let lease = format!("{LEASE}{}", release.suffix());
-            remove::<Lease>(&cluster, &release.namespace, &lease).await?;
         }
     }
     if options.purge {

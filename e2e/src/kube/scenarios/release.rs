@@ -83,7 +83,7 @@ pub(super) fn uninstalled(turn: &Turn<'_>) -> Result<()> {
             world,
             RELEASE,
             &["istio", "mesh"],
-            &["secret/istio-ca-secret", "secret/cacerts", "lease/mesh-control-leader"],
+            &["secret/istio-ca-secret", "secret/cacerts"],
         )?;
         ensure!(left.is_empty(), "{}", left.join("\n"));
         Ok(())

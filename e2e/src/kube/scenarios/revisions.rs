@@ -30,9 +30,6 @@ pub(super) fn canary(turn: &Turn<'_>) -> Result<()> {
 }
 
 fn nothing_left(turn: &Turn<'_>, space: &Space) -> Result<()> {
-    // Who wrote last; no chart has made it.
-    let lease = format!("mesh-control-leader-{CANARY}");
-    turn.system().run(&["delete", "lease", &lease, "--ignore-not-found"])?;
     until("nothing of the canary is left", || {
         let left = left_of(turn.world, CANARY, &[CANARY], &[])?;
         ensure!(left.is_empty(), "{}", left.join("\n"));

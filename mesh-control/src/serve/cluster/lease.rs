@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, ObjectMeta, PostParams};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use super::Cluster;
+use super::{Cluster, owner};
 
 /// A holder that has not been heard of for so long is gone.
 const LIFE: Duration = Duration::from_secs(15);
@@ -37,9 +37,10 @@ impl Leading {
             api: Api::namespaced(cluster.client.clone(), &cluster.home.namespace),
             name: cluster.home.named(name),
             identity: cluster.identity.clone(),
+            owner: None,
             seen: None,
         };
-        tasks.spawn(holder.run(sender, stopping.clone()));
+        tasks.spawn(holder.run(cluster.clone(), sender, stopping.clone()));
         Leading(receiver)
     }
 
@@ -78,13 +79,21 @@ struct Holder {
     api: Api<Lease>,
     name: String,
     identity: String,
+    /// With this it goes.
+    owner: Option<OwnerReference>,
     /// Version of the Lease that another holds, and since when we have seen it unchanged: clocks of machines differ, so the
     /// time in it says nothing.
     seen: Option<(String, tokio::time::Instant)>,
 }
 
 impl Holder {
-    async fn run(mut self, leading: watch::Sender<bool>, mut stopping: watch::Receiver<bool>) -> Result<()> {
+    async fn run(
+        mut self,
+        cluster: Cluster,
+        leading: watch::Sender<bool>,
+        mut stopping: watch::Receiver<bool>,
+    ) -> Result<()> {
+        self.owner = owner(&cluster).await;
         loop {
             let holds = match self.look().await {
                 Ok(holds) => holds,
@@ -142,6 +151,7 @@ impl Holder {
             name: Some(self.name.clone()),
             // Held against the version that we looked at.
             resource_version: lease.metadata.resource_version,
+            owner_references: self.owner.clone().map(|owner| vec![owner]),
             ..ObjectMeta::default()
         };
         lease.spec = Some(LeaseSpec {

@@ -17,10 +17,13 @@ mod statuses;
 mod uninjected;
 
 use anyhow::{Context, Result};
-use kube::Client;
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{Api, Client};
 use mesh_api::names::ROOT_NAMESPACE;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tracing::warn;
 
 use super::model::Model;
 use crate::source::Home;
@@ -90,6 +93,30 @@ impl Cluster {
                 leading,
                 stopping.clone(),
             ));
+        }
+    }
+}
+
+/// The role of the installation: when it is removed, so is what it owns, in whatever namespace.
+async fn owner(cluster: &Cluster) -> Option<OwnerReference> {
+    let name = format!(
+        "{}-{}",
+        cluster.home.named("istiod-clusterrole"),
+        cluster.home.namespace
+    );
+    let roles: Api<ClusterRole> = Api::all(cluster.client.clone());
+    match roles.get_opt(&name).await {
+        Ok(Some(role)) => Some(OwnerReference {
+            api_version: "rbac.authorization.k8s.io/v1".to_owned(),
+            kind: "ClusterRole".to_owned(),
+            name,
+            uid: role.metadata.uid?,
+            ..OwnerReference::default()
+        }),
+        Ok(None) => None,
+        Err(error) => {
+            warn!(%error, "cannot read ClusterRole {name}; what is written into the cluster will outlive an uninstall");
+            None
         }
     }
 }

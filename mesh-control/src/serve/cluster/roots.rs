@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::Result;
 use futures_util::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
-use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::WatchStreamExt as _;
@@ -17,8 +16,8 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
-use super::Cluster;
 use super::lease::Leading;
+use super::{Cluster, owner};
 use crate::serve::model::Model;
 use crate::source::discovery;
 
@@ -156,30 +155,6 @@ pub(super) async fn keep(
                 }
                 Err(error) => warn!(%error, namespace, "cannot write ConfigMap {NAME}"),
             }
-        }
-    }
-}
-
-/// The role of the installation: when it is removed, so is what it owns, in whatever namespace.
-async fn owner(cluster: &Cluster) -> Option<OwnerReference> {
-    let name = format!(
-        "{}-{}",
-        cluster.home.named("istiod-clusterrole"),
-        cluster.home.namespace
-    );
-    let roles: Api<ClusterRole> = Api::all(cluster.client.clone());
-    match roles.get_opt(&name).await {
-        Ok(Some(role)) => Some(OwnerReference {
-            api_version: "rbac.authorization.k8s.io/v1".to_owned(),
-            kind: "ClusterRole".to_owned(),
-            name,
-            uid: role.metadata.uid?,
-            ..OwnerReference::default()
-        }),
-        Ok(None) => None,
-        Err(error) => {
-            warn!(%error, "cannot read ClusterRole {name}; ConfigMaps {NAME} will outlive an uninstall");
-            None
         }
     }
 }
