@@ -49,7 +49,7 @@ fn served(turn: &Turn<'_>, space: &Space, root: &str) -> Result<()> {
     let route = |to: &str| {
         space.apply(&format!(
             "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: shop}}\nspec:\n  hosts: [{HOST}]\n  \
-             gateways: [shop]\n  http: [{{route: [{{destination: {{host: {to}}}}}]}}]\n"
+             gateways: [shop]\n  http: [{{route: [{{destination: {{host: {to}, port: {{number: 80}}}}}}]}}]\n"
         ))
     };
     let resolve = ingress.resolve(HOST);
