@@ -121,6 +121,10 @@ pub(crate) fn load_plain() -> Result<()> {
 
 /// Folder of the programs, built.
 fn build(debug: bool) -> Result<PathBuf> {
+    if debug {
+        cargo::run("the build", &["build", "--workspace", "--bins"])?;
+        return Ok(cargo::bin_dir());
+    }
     let there: Vec<_> = PROGRAMS
         .iter()
         .filter(|(package, program)| exists(package, program))
@@ -129,10 +133,6 @@ fn build(debug: bool) -> Result<PathBuf> {
         .iter()
         .flat_map(|(package, program)| ["-p", package, "--bin", program])
         .collect();
-    if debug {
-        cargo::run("the build", &[&["build"][..], &args].concat())?;
-        return Ok(cargo::bin_dir());
-    }
     println!("Building with --release (link-time optimisation: some minutes the first time)");
     let status = cargo::release(&args).status().context("cannot start cargo")?;
     if !status.success() {

@@ -125,7 +125,15 @@ pub(crate) fn probe(state: &State) -> Result<()> {
 pub(crate) fn pid(state: &State) -> Option<u32> {
     let pid = std::fs::read_to_string(state.pid_file()).ok()?.trim().parse().ok()?;
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    (name.trim() == "dockerd").then_some(pid)
+    (name.trim() == "dockerd" && runs(pid)).then_some(pid)
+}
+
+/// Whether a process has not ended. One that we have started ourselves stays in the kernel's table when it has.
+fn runs(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state follows the name, which may hold anything.
+    let state = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    !state.is_empty() && !state.starts_with('Z')
 }
 
 /// Ends it and everything below it, and unmounts what it mounted.
@@ -147,7 +155,7 @@ pub(crate) fn stop(state: &State) -> Result<()> {
 fn end(pid: u32) -> Result<()> {
     let (text, start) = (pid.to_string(), Instant::now());
     let _ = succeeds(&mut command("kill", &[&text]));
-    while Path::new("/proc").join(&text).exists() {
+    while runs(pid) {
         if start.elapsed() > PATIENCE {
             let _ = succeeds(&mut command("kill", &["-KILL", &text]));
         }
@@ -180,5 +188,22 @@ fn cgroups() {
     let _ = std::fs::remove_dir(root.join("docker"));
     for hierarchy in std::fs::read_dir(root).into_iter().flatten().flatten() {
         let _ = std::fs::remove_dir(hierarchy.path().join("docker"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_nobody_has_waited_for_does_not_run_any_more() {
+        assert!(runs(std::process::id()));
+        let mut child = command("true", &[]).spawn().expect("starts");
+        let end = Instant::now() + PATIENCE;
+        while runs(child.id()) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(!runs(child.id()));
+        child.wait().expect("ended");
     }
 }

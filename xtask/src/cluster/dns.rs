@@ -22,7 +22,8 @@ pub(crate) fn serve(cache: &Path, kind: &Kind<'_>) -> Result<()> {
         return timed("cluster DNS keeps to the cluster", || keep_in(kind));
     }
     println!("  Building the cluster's name server");
-    cargo::run("the build", &["build", "-p", "e2e", "--bin", PROGRAM])?;
+    // With the features that the whole workspace asks for, or crates are built a second time.
+    cargo::run("the build", &["build", "--workspace", "--bin", PROGRAM])?;
     let program = images::slim(&cargo::bin_dir(), PROGRAM)?;
     let (marker, key) = (kind.state.folder.join("dns"), image::key(&[&std::fs::read(&program)?]));
     if std::fs::read_to_string(&marker).is_ok_and(|served| served == key) {
