@@ -1,14 +1,11 @@
 //! A control plane beside the other, and a namespace that goes over to it.
 
-use std::process::Command;
-
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::release::{ROOTS, left_of};
 use super::rollout::{chain, no_failure_while};
 use crate::kube::helm::{Helm, RELEASE, values_file};
-use crate::kube::kubectl::finish;
 use crate::kube::run::Turn;
 use crate::kube::space::{Mesh, Space, until};
 
@@ -90,14 +87,7 @@ fn connected(turn: &Turn<'_>, space: &Space, revision: &str) -> Result<()> {
 
 /// Whom `meshctl proxy-status` shows at a revision, as NAME.NAMESPACE.
 fn proxies(turn: &Turn<'_>, revision: &str) -> Result<Vec<String>> {
-    let program = std::env::current_exe()?.with_file_name("meshctl");
-    let mut command = Command::new(program);
-    command.args(["proxy-status", "--revision", revision, "-o", "json"]);
-    command.args(["--istio-namespace", &turn.world.system]);
-    if let Some(kubeconfig) = turn.world.kubectl.kubeconfig() {
-        command.arg("--kubeconfig").arg(kubeconfig);
-    }
-    let said = finish(command, None)?;
+    let said = turn.meshctl(&["proxy-status", "--revision", revision, "-o", "json"], None)?;
     let all: Value = serde_json::from_str(&said).with_context(|| said)?;
     let names = all.as_array().into_iter().flatten();
     Ok(names.filter_map(|p| Some(p["proxy"].as_str()?.to_owned())).collect())

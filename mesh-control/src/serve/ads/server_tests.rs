@@ -1,17 +1,19 @@
-//! The service over loopback, with a small client of each form.
+//! The service over loopback.
+
+mod clients;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clients::{Delta, World};
 use mesh_api::envoy::pb::envoy::config::core::v3::Node;
 use mesh_api::envoy::pb::envoy::service::discovery::v3 as xds;
-use mesh_api::envoy::pb::google::rpc;
 use mesh_api::envoy::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET};
 use mesh_api::envoy::{Any, Struct};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tonic::{Code, Request, Status, Streaming};
+use tonic::{Code, Request, Status};
 use xds::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 
 use super::debug::{Asker, Tools};
@@ -148,67 +150,6 @@ fn node(pod: &str, namespace: &str, service_account: Option<&str>) -> Node {
     }
 }
 
-struct Delta {
-    requests: mpsc::Sender<xds::DeltaDiscoveryRequest>,
-    responses: Streaming<xds::DeltaDiscoveryResponse>,
-    node: Option<Node>,
-}
-
-impl Delta {
-    async fn send(&mut self, mut request: xds::DeltaDiscoveryRequest) {
-        request.node = self.node.take();
-        self.requests.send(request).await.expect("the stream is open");
-    }
-
-    async fn subscribe(&mut self, type_url: &str, names: &[&str]) {
-        let request = xds::DeltaDiscoveryRequest {
-            type_url: type_url.to_owned(),
-            resource_names_subscribe: names.iter().map(|n| (*n).to_owned()).collect(),
-            ..Default::default()
-        };
-        self.send(request).await;
-    }
-
-    async fn next(&mut self) -> Result<Option<xds::DeltaDiscoveryResponse>, Status> {
-        tokio::time::timeout(WAIT, self.responses.message())
-            .await
-            .expect("an answer in time")
-    }
-
-    /// The next response as `cds +a=1 -b`, answered; refused with `error`.
-    async fn expect(&mut self, error: Option<&str>) -> String {
-        let response = self.next().await.expect("no error").expect("a response");
-        let mut text = super::resources::short_name(&response.type_url).to_owned();
-        for resource in &response.resources {
-            text += &format!(" +{}={}", resource.name, resource.version);
-            let body = resource.resource.as_ref().expect("a body");
-            assert_eq!(
-                body.value,
-                format!("{}={}", resource.name, resource.version).into_bytes()
-            );
-        }
-        response
-            .removed_resources
-            .iter()
-            .for_each(|n| text += &format!(" -{n}"));
-        let answer = xds::DeltaDiscoveryRequest {
-            type_url: response.type_url,
-            response_nonce: response.nonce,
-            error_detail: error.map(status),
-            ..Default::default()
-        };
-        self.send(answer).await;
-        text
-    }
-}
-
-fn status(message: &str) -> rpc::Status {
-    rpc::Status {
-        message: message.to_owned(),
-        ..Default::default()
-    }
-}
-
 #[tokio::test]
 async fn delta_sends_what_changed_in_order() {
     let server = Server::start(
@@ -271,44 +212,6 @@ async fn a_proxy_that_comes_back_says_what_it_holds() {
     proxy.send(request).await;
     assert_eq!(proxy.expect(None).await, "cds +b=2");
     assert_eq!(proxy.expect(None).await, "cds -gone");
-}
-
-struct World {
-    requests: mpsc::Sender<xds::DiscoveryRequest>,
-    responses: Streaming<xds::DiscoveryResponse>,
-    node: Option<Node>,
-}
-
-impl World {
-    async fn send(&mut self, type_url: &str, names: &[&str], nonce: &str, error: Option<&str>) {
-        let request = xds::DiscoveryRequest {
-            type_url: type_url.to_owned(),
-            resource_names: names.iter().map(|n| (*n).to_owned()).collect(),
-            response_nonce: nonce.to_owned(),
-            error_detail: error.map(status),
-            node: self.node.take(),
-            ..Default::default()
-        };
-        self.requests.send(request).await.expect("the stream is open");
-    }
-
-    async fn expect(&mut self, names: &[&str], error: Option<&str>) -> (String, String) {
-        let response = tokio::time::timeout(WAIT, self.responses.message())
-            .await
-            .expect("in time");
-        let response = response.expect("no error").expect("a response");
-        let bodies = response
-            .resources
-            .iter()
-            .map(|r| String::from_utf8_lossy(&r.value).into_owned());
-        let text = format!(
-            "{} {}",
-            super::resources::short_name(&response.type_url),
-            bodies.collect::<Vec<_>>().join(" ")
-        );
-        self.send(&response.type_url, names, &response.nonce, error).await;
-        (text, response.version_info)
-    }
 }
 
 #[tokio::test]
